@@ -1,0 +1,97 @@
+-- The SQL surface of pgml. Run by CREATE EXTENSION pgml; the C names are in ../src.
+\echo Use "CREATE EXTENSION pgml" to load this file. \quit
+
+-- Engines are foreign servers ------------------------------------------------------------------
+
+CREATE FUNCTION pgml.engine_options(options text[], catalog oid) RETURNS void
+    AS 'MODULE_PATHNAME', 'engine_options_wrapper' LANGUAGE c STRICT;
+
+CREATE FOREIGN DATA WRAPPER pgml VALIDATOR pgml.engine_options;
+COMMENT ON FOREIGN DATA WRAPPER pgml IS
+    'engines: any server that speaks OpenAI''s chat completion protocol';
+
+CREATE TABLE pgml.models (
+    name text PRIMARY KEY CHECK (name <> ''),
+    server name NOT NULL,
+    engine_model text NOT NULL CHECK (engine_model <> ''),
+    created timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE pgml.models IS 'the models that can be called; several names may lead to one model';
+COMMENT ON COLUMN pgml.models.name IS 'what a request calls the model; name@revision serves a request for that revision';
+COMMENT ON COLUMN pgml.models.server IS 'the foreign server of the engine that runs it';
+COMMENT ON COLUMN pgml.models.engine_model IS 'what that engine calls the model';
+COMMENT ON COLUMN pgml.models.created IS 'when the model was added';
+SELECT pg_catalog.pg_extension_config_dump('pgml.models', '');
+
+-- Chat completions -----------------------------------------------------------------------------
+
+-- Volatile: two calls give two answers. Costly: the planner should call them late and seldom.
+-- Parallel restricted: rows are pushed to the client by the leader, which alone has one.
+
+CREATE FUNCTION pgml.chat_completion(request jsonb) RETURNS json
+    AS 'MODULE_PATHNAME', 'chat_completion_wrapper'
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000000;
+COMMENT ON FUNCTION pgml.chat_completion(jsonb) IS
+    'an OpenAI chat.completion object for an OpenAI request body';
+
+CREATE FUNCTION pgml.chat_completion_stream(request jsonb, batch boolean DEFAULT false) RETURNS SETOF json
+    AS 'MODULE_PATHNAME', 'chat_completion_stream_wrapper'
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000000 ROWS 100;
+COMMENT ON FUNCTION pgml.chat_completion_stream(jsonb, boolean) IS
+    'chat.completion.chunk objects, pushed as they are made when called in the target list; with batch, a row may be an array of several';
+
+-- PostgresML's functions -----------------------------------------------------------------------
+
+CREATE FUNCTION pgml.transform(
+    task text, args jsonb DEFAULT '{}', inputs text[] DEFAULT ARRAY[]::text[], cache boolean DEFAULT false
+) RETURNS jsonb
+    AS 'MODULE_PATHNAME', 'transform_text_texts_wrapper'
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000000;
+
+CREATE FUNCTION pgml.transform(
+    task jsonb, args jsonb DEFAULT '{}', inputs text[] DEFAULT ARRAY[]::text[], cache boolean DEFAULT false
+) RETURNS jsonb
+    AS 'MODULE_PATHNAME', 'transform_jsonb_texts_wrapper'
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000000;
+
+CREATE FUNCTION pgml.transform(
+    task text, args jsonb DEFAULT '{}', inputs jsonb[] DEFAULT ARRAY[]::jsonb[], cache boolean DEFAULT false
+) RETURNS jsonb
+    AS 'MODULE_PATHNAME', 'transform_text_messages_wrapper'
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000000;
+
+CREATE FUNCTION pgml.transform(
+    task jsonb, args jsonb DEFAULT '{}', inputs jsonb[] DEFAULT ARRAY[]::jsonb[], cache boolean DEFAULT false
+) RETURNS jsonb
+    AS 'MODULE_PATHNAME', 'transform_jsonb_messages_wrapper'
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000000;
+
+CREATE FUNCTION pgml.transform_stream(
+    task text, args jsonb DEFAULT '{}', input text DEFAULT '', cache boolean DEFAULT false
+) RETURNS SETOF jsonb
+    AS 'MODULE_PATHNAME', 'transform_stream_text_text_wrapper'
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000000 ROWS 100;
+
+CREATE FUNCTION pgml.transform_stream(
+    task jsonb, args jsonb DEFAULT '{}', input text DEFAULT '', cache boolean DEFAULT false
+) RETURNS SETOF jsonb
+    AS 'MODULE_PATHNAME', 'transform_stream_jsonb_text_wrapper'
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000000 ROWS 100;
+
+CREATE FUNCTION pgml.transform_stream(
+    task text, args jsonb DEFAULT '{}', inputs jsonb[] DEFAULT ARRAY[]::jsonb[], cache boolean DEFAULT false
+) RETURNS SETOF jsonb
+    AS 'MODULE_PATHNAME', 'transform_stream_text_messages_wrapper'
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000000 ROWS 100;
+
+CREATE FUNCTION pgml.transform_stream(
+    task jsonb, args jsonb DEFAULT '{}', inputs jsonb[] DEFAULT ARRAY[]::jsonb[], cache boolean DEFAULT false
+) RETURNS SETOF jsonb
+    AS 'MODULE_PATHNAME', 'transform_stream_jsonb_messages_wrapper'
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000000 ROWS 100;
+
+-- Rights ---------------------------------------------------------------------------------------
+
+-- Who may call which engine is decided by USAGE on its foreign server, so the rest is open.
+GRANT USAGE ON SCHEMA pgml TO PUBLIC;
+GRANT SELECT ON pgml.models TO PUBLIC;

@@ -1,0 +1,97 @@
+//! `pgml.chat_completion` and `pgml.chat_completion_stream`.
+
+use pgml_protocol::reply::{ChunkStream, Completion};
+use pgml_protocol::{Request, Result};
+use pgrx::prelude::*;
+use pgrx::JsonB;
+
+use crate::generation::Generation;
+use crate::report;
+
+/// A row that carries several chunks grows to about this size at most.
+const MAX_ROW: usize = 64 << 10;
+
+// These return text to pgrx and are declared to return json in SQL: in memory the two are one, and
+// what they return has just been written as JSON, so nothing needs to parse it again.
+
+/// One OpenAI `chat.completion` object for an OpenAI request body.
+#[pg_extern(sql = false)]
+fn chat_completion(request: JsonB) -> String {
+    Request::parse(request.0)
+        .and_then(|request| complete(Generation::chat(&request)?, request.n))
+        .map_or_else(|error| report(error), |completion| completion.json())
+}
+
+/// The `chat.completion.chunk` objects of an OpenAI request body, each pushed as it is made.
+///
+/// With `batch`, chunks that are there at the same time come in one row, as a JSON array.
+#[pg_extern(sql = false)]
+fn chat_completion_stream(request: JsonB, batch: bool) -> SetOfIterator<'static, String> {
+    match Request::parse(request.0).and_then(|request| Rows::start(&request, batch)) {
+        Ok(rows) => SetOfIterator::new(rows),
+        Err(error) => report(error),
+    }
+}
+
+/// Runs a generation to its end.
+pub fn complete(generation: (Generation, pgml_protocol::reply::Head), n: usize) -> Result<Completion> {
+    let (mut generation, head) = generation;
+    let mut completion = Completion::new(head, n);
+    while generation.advance(&mut completion)? {}
+    Ok(completion)
+}
+
+/// The rows of a stream, made one by one as Postgres asks for them.
+struct Rows {
+    /// `None` when the engine has ended.
+    generation: Option<Generation>,
+    stream: ChunkStream,
+    batch: bool,
+    usage_due: bool,
+}
+
+impl Rows {
+    fn start(request: &Request, batch: bool) -> Result<Rows> {
+        let (generation, head) = Generation::chat(request)?;
+        let stream = ChunkStream::new(head, request.n);
+        Ok(Rows { generation: Some(generation), stream, batch, usage_due: request.include_usage })
+    }
+
+    fn row(&mut self) -> Result<Option<String>> {
+        while self.stream.ready.is_empty() {
+            match &mut self.generation {
+                Some(generation) => {
+                    if !generation.advance(&mut self.stream)? {
+                        self.generation = None;
+                    }
+                }
+                None if self.usage_due => {
+                    self.usage_due = false;
+                    self.stream.ready.push_back(self.stream.usage_chunk());
+                }
+                None => return Ok(None),
+            }
+        }
+        let Some(first) = self.stream.ready.pop_front() else { return Ok(None) };
+        if !self.batch || self.stream.ready.is_empty() {
+            return Ok(Some(first));
+        }
+        let mut row = format!("[{first}");
+        while row.len() < MAX_ROW
+            && let Some(chunk) = self.stream.ready.pop_front()
+        {
+            row.push(',');
+            row.push_str(&chunk);
+        }
+        row.push(']');
+        Ok(Some(row))
+    }
+}
+
+impl Iterator for Rows {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        self.row().unwrap_or_else(|error| report(error))
+    }
+}

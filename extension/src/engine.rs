@@ -1,0 +1,188 @@
+//! Which engine serves a model: a foreign server, and a row of `pgml.models` that leads to it.
+
+use std::cell::OnceCell;
+use std::ffi::CString;
+use std::fmt::Display;
+use std::time::Duration;
+
+use http::Uri;
+use pgml_protocol::{Error, Kind, Request, Result};
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+use pgrx::spi::OwnedPreparedStatement;
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
+
+use crate::options;
+use crate::shim;
+
+static DEFAULT_SERVER: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+
+/// Defines `pgml.default_server`. Only a superuser may set it: it decides where requests go.
+pub fn define_settings() {
+    GucRegistry::define_string_guc(
+        c"pgml.default_server",
+        c"The foreign server for models that pgml.models does not name.",
+        c"Such a model goes to this server under its own name. Empty: it is an error.",
+        &DEFAULT_SERVER,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+}
+
+/// An engine, as its foreign server and the caller's user mapping describe it.
+pub struct Engine {
+    server: String,
+    /// The name that the engine knows the model by.
+    pub model: String,
+    /// `base_url` of the server: scheme, host, port and path.
+    pub uri: Uri,
+    pub unix_socket: Option<String>,
+    pub sslrootcert: Option<String>,
+    pub api_key: Option<String>,
+    pub connect_timeout: Duration,
+    /// How long the engine may send nothing at all.
+    pub read_timeout: Duration,
+}
+
+impl Engine {
+    /// Finds the engine for a request, and checks that the current role may use it.
+    pub fn find(request: &Request) -> Result<Engine> {
+        let default = DEFAULT_SERVER.get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let Some(route) = route(&request.model, request.revision(), &default) else {
+            return Err(unknown_model(&request.model));
+        };
+        let Some(oid) = route.server_oid else {
+            return Err(Error::new(
+                Kind::ModelNotFound,
+                format!("the server {:?} of model {:?} does not exist", route.server, request.model),
+            )
+            .hint("An administrator makes it: CREATE SERVER … FOREIGN DATA WRAPPER pgml OPTIONS (base_url '…')."));
+        };
+        if !route.may_use {
+            return Err(Error::new(
+                Kind::PermissionDenied,
+                format!("permission denied for foreign server {}", route.server),
+            )
+            .hint(format!(
+                "An administrator grants it: GRANT USAGE ON FOREIGN SERVER {} TO {};",
+                quoted(&route.server),
+                quoted(&current_user()),
+            )));
+        }
+        let options = options::ServerOptions::parse(&route.options).map_err(|error| Error {
+            message: format!("server {:?}: {}", route.server, error.message),
+            ..error
+        })?;
+        // SAFETY: only reads the role that the backend runs as.
+        let role = unsafe { pg_sys::GetUserId() };
+        Ok(Engine {
+            server: route.server,
+            model: route.engine_model,
+            uri: options.base_url,
+            unix_socket: options.unix_socket,
+            sslrootcert: options.sslrootcert,
+            api_key: shim::api_key(role, oid),
+            connect_timeout: options.connect_timeout,
+            read_timeout: options.read_timeout,
+        })
+    }
+
+    /// The URI of a path below `base_url`.
+    pub fn endpoint(&self, path: &str) -> Result<Uri> {
+        self.at(&format!("{}{path}", self.uri.path().trim_end_matches('/')))
+    }
+
+    /// The URI of a path at the root of the engine's host.
+    pub fn at(&self, path: &str) -> Result<Uri> {
+        let mut parts = self.uri.clone().into_parts();
+        parts.path_and_query = path.parse().ok();
+        Uri::from_parts(parts).map_err(|error| self.cannot_connect(&error))
+    }
+
+    pub fn host(&self) -> &str {
+        self.uri.host().unwrap_or_default().trim_matches(['[', ']'])
+    }
+
+    pub fn port(&self) -> u16 {
+        let default = if self.uri.scheme_str() == Some("https") { 443 } else { 80 };
+        self.uri.port_u16().unwrap_or(default)
+    }
+
+    /// How messages call this engine. The address stays out of them: it is the administrator's.
+    pub fn label(&self) -> String {
+        format!("engine {:?}", self.server)
+    }
+
+    pub fn cannot_connect(&self, problem: &dyn Display) -> Error {
+        Error::new(Kind::CannotConnect, format!("cannot connect to {}: {problem}", self.label()))
+            .hint("Is the engine running, and does the server's base_url name it?")
+    }
+
+    /// Says which engine an error came from, and makes sure that no key is in it.
+    pub fn blame(&self, mut error: Error) -> Error {
+        if !error.message.contains(&self.label()) {
+            error.message = error.message.replacen("the engine", &self.label(), 1);
+        }
+        if let Some(key) = self.api_key.as_deref().filter(|key| !key.is_empty()) {
+            error.message = error.message.replace(key, "***");
+            error.detail = error.detail.map(|detail| detail.replace(key, "***"));
+        }
+        error
+    }
+}
+
+struct Route {
+    server: String,
+    engine_model: String,
+    server_oid: Option<pg_sys::Oid>,
+    options: Vec<String>,
+    may_use: bool,
+}
+
+fn route(model: &str, revision: Option<&str>, default: &str) -> Option<Route> {
+    thread_local! {
+        // Parsed once in a backend's life; Postgres plans it again when the tables change.
+        static PLAN: OnceCell<OwnedPreparedStatement> = const { OnceCell::new() };
+    }
+    let text = PgBuiltInOids::TEXTOID.oid();
+    Spi::connect(|client| {
+        PLAN.with(|plan| {
+            let plan = plan.get_or_init(|| {
+                client
+                    .prepare(include_str!("../sql/route.sql"), &[text, text, text])
+                    .unwrap_or_else(|error| pgrx::error!("{error}"))
+                    .keep()
+            });
+            let arguments: [DatumWithOid; 3] = [model.into(), revision.into(), default.into()];
+            let rows = client.select(plan, Some(1), &arguments).unwrap_or_else(|error| pgrx::error!("{error}"));
+            let row = rows.into_iter().next()?;
+            Some(Route {
+                server: row.get(1).ok()??,
+                engine_model: row.get(2).ok()??,
+                server_oid: row.get(3).ok()?,
+                options: row.get(4).ok()?.unwrap_or_default(),
+                may_use: row.get(5).ok()??,
+            })
+        })
+    })
+}
+
+fn unknown_model(model: &str) -> Error {
+    let names: Option<String> = Spi::get_one(include_str!("../sql/callable_models.sql")).ok().flatten();
+    let error = Error {
+        param: Some("model".into()),
+        ..Error::new(Kind::ModelNotFound, format!("model {model:?} does not exist"))
+    };
+    error.hint(match names {
+        Some(names) => format!("The models that you can call are {names}."),
+        None => "There is no model that you can call: an administrator adds rows to pgml.models, or sets pgml.default_server.".into(),
+    })
+}
+
+fn current_user() -> String {
+    Spi::get_one("SELECT current_user::text").ok().flatten().unwrap_or_default()
+}
+
+fn quoted(name: &str) -> String {
+    pgrx::spi::quote_identifier(name)
+}

@@ -1,0 +1,247 @@
+//! The running of one request: its connections to the engine, and the events that come out.
+//!
+//! Every choice is a request of its own to the engine. Any engine can do that, many cannot do
+//! `n`, and usage is then counted right. All of them share one wait set.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use pgml_protocol::exchange::Exchange;
+use pgml_protocol::reply::{EngineChunk, Head, Reply};
+use pgml_protocol::template::{self, SpecialTokens};
+use pgml_protocol::{Error, Kind, Request, Result};
+use serde_json::{Map, Value, json};
+
+use crate::engine::Engine;
+use crate::shim::{self, WaitSet};
+use crate::transport::Transport;
+
+/// One read takes at most this much, so that no choice starves the others.
+const READ_SIZE: usize = 64 << 10;
+
+/// What the engine is asked.
+enum Prompt {
+    /// Messages, to which the engine applies the model's own template.
+    Messages,
+    /// A text, as it is.
+    Text(String),
+}
+
+/// A request under way. Dropping it closes its connections, on which the engine frees its slots.
+pub struct Generation {
+    engine: Engine,
+    choices: Vec<Option<Connection>>,
+    wait: Option<WaitSet>,
+}
+
+struct Connection {
+    transport: Transport,
+    exchange: Exchange,
+}
+
+impl Generation {
+    /// Sends a chat completion request to the engine that serves its model.
+    pub fn chat(request: &Request) -> Result<(Generation, Head)> {
+        let engine = Engine::find(request)?;
+        let prompt = match &request.chat_template {
+            None => Prompt::Messages,
+            Some(template) => {
+                let tokens = special_tokens(&engine, template)?;
+                let mut text = template::render(template, request.messages(), &tokens, template_variables(request))?;
+                // The engine puts the beginning-of-text token before every text by itself.
+                if !tokens.bos_token.is_empty() && text.starts_with(&tokens.bos_token) {
+                    text.drain(..tokens.bos_token.len());
+                }
+                Prompt::Text(text)
+            }
+        };
+        Generation::start(request, engine, prompt)
+    }
+
+    /// Sends a text to be continued, without any template.
+    pub fn text(request: &Request, text: String) -> Result<(Generation, Head)> {
+        Generation::start(request, Engine::find(request)?, Prompt::Text(text))
+    }
+
+    fn start(request: &Request, engine: Engine, prompt: Prompt) -> Result<(Generation, Head)> {
+        let head = Head {
+            id: format!("chatcmpl-{}", uuid::Uuid::new_v4().simple()),
+            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            model: request.model.clone(),
+        };
+        let uri = engine.endpoint(match prompt {
+            Prompt::Messages => "/chat/completions",
+            Prompt::Text(_) => "/completions",
+        })?;
+        let mut body = engine_body(request, &engine.model, prompt);
+        let seed = request.parameters.get("seed").and_then(Value::as_i64);
+        let mut choices = Vec::with_capacity(request.n);
+        for index in 0..request.n {
+            if let Some(seed) = seed {
+                // With one seed for all, every choice would be the same.
+                body.insert("seed".into(), seed.wrapping_add(index as i64).into());
+            }
+            let bytes = Value::Object(body.clone()).to_string();
+            let exchange = Exchange::post(&uri, engine.api_key.as_deref(), &head.id, bytes.as_bytes())
+                .map_err(|error| engine.blame(error))?;
+            let mut connection = Connection { transport: Transport::connect(&engine)?, exchange };
+            connection.send(&engine)?;
+            choices.push(Some(connection));
+        }
+        Ok((Generation { engine, choices, wait: None }, head))
+    }
+
+    /// Waits until the engine has sent something, and gives it to `reply`. False when the engine
+    /// has ended the stream of every choice.
+    ///
+    /// Rows made from earlier events are pushed to the client before any waiting.
+    pub fn advance(&mut self, reply: &mut impl Reply) -> Result<bool> {
+        let Generation { engine, choices, wait } = self;
+        loop {
+            let mut progress = false;
+            for (index, choice) in choices.iter_mut().enumerate() {
+                let Some(connection) = choice else { continue };
+                connection.send(engine)?;
+                let received = connection.receive(engine)?;
+                if !received && !connection.exchange.is_ended() {
+                    continue;
+                }
+                progress = true;
+                let mut done = false;
+                connection
+                    .exchange
+                    .drain(|data| {
+                        if data == b"[DONE]" {
+                            done = true;
+                        } else if !done {
+                            reply.chunk(index, &EngineChunk::parse(data)?)?;
+                        }
+                        Ok(())
+                    })
+                    .map_err(|error| engine.blame(error))?;
+                if done || connection.exchange.is_ended() {
+                    reply.end(index).map_err(|error| engine.blame(error))?;
+                    *choice = None;
+                    // Its socket is closed: the wait set must not name it any longer.
+                    *wait = None;
+                }
+            }
+            let open: Vec<&Connection> = choices.iter().flatten().collect();
+            if progress || open.is_empty() {
+                return Ok(!open.is_empty());
+            }
+            shim::flush();
+            let wait = wait.get_or_insert_with(|| {
+                WaitSet::new(&open.iter().map(|connection| connection.transport.socket()).collect::<Vec<_>>())
+            });
+            for (position, connection) in open.iter().enumerate() {
+                wait.set_writable(position, connection.wants_write());
+            }
+            if !wait.wait(engine.read_timeout) {
+                let error = format!("{} sent nothing for {:?}", engine.label(), engine.read_timeout);
+                return Err(Error::new(Kind::Timeout, error).hint("The server's option read_timeout sets this limit."));
+            }
+        }
+    }
+}
+
+impl Connection {
+    fn wants_write(&self) -> bool {
+        !self.exchange.to_send().is_empty() || self.transport.wants_write()
+    }
+
+    fn send(&mut self, engine: &Engine) -> Result<()> {
+        while self.wants_write() {
+            match self.transport.write(self.exchange.to_send()) {
+                Ok(Some(count)) => self.exchange.sent(count),
+                Ok(None) => break,
+                // The engine may have answered (an error, say) before it took the whole request.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
+                Err(error) => return Err(lost(engine, &error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether anything was received.
+    fn receive(&mut self, engine: &Engine) -> Result<bool> {
+        let buffer = self.exchange.buffer();
+        let filled = buffer.len();
+        buffer.resize(filled + READ_SIZE, 0);
+        let result = self.transport.read(&mut buffer[filled..]);
+        buffer.truncate(filled + result.as_ref().ok().copied().flatten().unwrap_or(0));
+        match result {
+            Ok(None) => Ok(false),
+            Ok(Some(0)) => {
+                self.exchange.closed().map_err(|error| engine.blame(error))?;
+                Ok(true)
+            }
+            Ok(Some(_)) => Ok(true),
+            Err(error) => Err(lost(engine, &error)),
+        }
+    }
+}
+
+fn lost(engine: &Engine, error: &std::io::Error) -> Error {
+    Error::new(Kind::ConnectionLost, format!("lost {}: {error}", engine.label()))
+}
+
+/// The body that the engine gets: the caller's parameters, and what makes it stream.
+fn engine_body(request: &Request, model: &str, prompt: Prompt) -> Map<String, Value> {
+    let mut body = request.parameters.clone();
+    body.insert("model".into(), model.into());
+    // Always a stream: an engine notices that nobody reads a stream any more, and stops.
+    body.insert("stream".into(), true.into());
+    body.insert("stream_options".into(), json!({"include_usage": true}));
+    if let Prompt::Text(text) = prompt {
+        body.shift_remove("messages");
+        body.insert("prompt".into(), text.into());
+        // The older endpoint knows the limit by its older name only.
+        if let Some(limit) = body.shift_remove("max_completion_tokens") {
+            body.entry("max_tokens").or_insert(limit);
+        }
+    }
+    body
+}
+
+/// What a template may use besides messages and special tokens.
+fn template_variables(request: &Request) -> Map<String, Value> {
+    let mut variables = Map::new();
+    if let Some(Value::Object(arguments)) = request.parameters.get("chat_template_kwargs") {
+        variables.extend(arguments.clone());
+    }
+    if let Some(tools) = request.parameters.get("tools") {
+        variables.insert("tools".into(), tools.clone());
+    }
+    variables
+}
+
+/// Asks the engine for its model's special tokens (llama.cpp's `/props`), if the template wants
+/// them. An engine that does not tell has none, as far as the template goes.
+fn special_tokens(engine: &Engine, template: &str) -> Result<SpecialTokens> {
+    if !template::needs_special_tokens(template) {
+        return Ok(SpecialTokens::default());
+    }
+    let exchange = Exchange::get(&engine.at("/props")?, engine.api_key.as_deref())?;
+    let mut connection = Connection { transport: Transport::connect(engine)?, exchange };
+    let deadline = Instant::now() + engine.connect_timeout;
+    let wait = WaitSet::new(&[connection.transport.socket()]);
+    let properties = loop {
+        connection.send(engine)?;
+        let received = connection.receive(engine);
+        if let Some(document) = connection.exchange.document()? {
+            break document;
+        }
+        match received {
+            Ok(true) if !connection.exchange.is_ended() => continue,
+            Ok(false) => (),
+            _ => break Value::Null,
+        }
+        wait.set_writable(0, connection.wants_write());
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || !wait.wait(left) {
+            break Value::Null;
+        }
+    };
+    let token = |name: &str| properties.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    Ok(SpecialTokens { bos_token: token("bos_token"), eos_token: token("eos_token") })
+}

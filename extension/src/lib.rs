@@ -1,0 +1,60 @@
+//! The Postgres extension `pgml`: chat completions in SQL.
+//!
+//! A statement's way through the files:
+//!
+//! 1. [`completions`] and [`transform`]: the functions that SQL calls (declared in `sql/`).
+//! 2. [`engine`]: the model's engine, a foreign server, and the right to use it. [`options`]
+//!    reads and checks that server's options.
+//! 3. [`generation`]: the request's connections and the waiting for them; [`transport`] is one
+//!    such connection, [`shim`] is what Postgres itself does.
+//!
+//! What the bytes on those connections mean is in the crate `pgml-protocol`.
+
+use pgml_protocol::{Error, Kind};
+use pgrx::PgSqlErrorCode;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+mod completions;
+mod engine;
+mod generation;
+mod options;
+mod shim;
+mod transform;
+mod transport;
+
+pgrx::pg_module_magic!();
+
+#[pg_guard]
+extern "C-unwind" fn _PG_init() {
+    engine::define_settings();
+}
+
+/// Raises an error in Postgres. The parameter at fault stands in the detail, where both people and
+/// the client find it.
+fn report(error: Error) -> ! {
+    let code = match error.kind {
+        Kind::InvalidRequest => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        Kind::Unsupported => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        Kind::ModelNotFound => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+        Kind::Authentication => PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+        Kind::PermissionDenied => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        Kind::Overloaded => PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
+        Kind::CannotConnect => PgSqlErrorCode::ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+        Kind::ConnectionLost => PgSqlErrorCode::ERRCODE_CONNECTION_FAILURE,
+        Kind::ProtocolViolation => PgSqlErrorCode::ERRCODE_PROTOCOL_VIOLATION,
+        Kind::Timeout => PgSqlErrorCode::ERRCODE_QUERY_CANCELED,
+        Kind::Engine => PgSqlErrorCode::ERRCODE_SYSTEM_ERROR,
+    };
+    let parameter = error.param.map(|param| format!("Parameter: {param}"));
+    let detail: Vec<String> = parameter.into_iter().chain(error.detail).collect();
+    let mut report = ErrorReport::new(code, error.message, "pgml");
+    if !detail.is_empty() {
+        report = report.set_detail(detail.join("\n"));
+    }
+    if let Some(hint) = error.hint {
+        report = report.set_hint(hint);
+    }
+    report.report(PgLogLevel::ERROR);
+    unreachable!("an ERROR does not return")
+}

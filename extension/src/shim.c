@@ -1,0 +1,136 @@
+/*
+ * What pgrx does not bind: pushing rows to the client, waiting for sockets as Postgres waits, and
+ * reading a user mapping that may be missing. Differences between server versions end here.
+ *
+ * Functions that can raise an error are called through pgrx's FFI guard (see shim.rs).
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/reloptions.h"
+#include "catalog/pg_user_mapping.h"
+#include "commands/defrem.h"
+#include "foreign/foreign.h"
+#include "libpq/libpq-be.h"
+#include "libpq/libpq.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "tcop/dest.h"
+#include "tcop/tcopprot.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#if PG_VERSION_NUM >= 180000
+#include "storage/waiteventset.h"
+#endif
+
+/* Sends the rows that wait in the send buffer, as far as the socket takes them. */
+void
+pgml_flush(void)
+{
+	if (whereToSendOutput == DestRemote)
+		pq_flush_if_writable();
+}
+
+/* The wait set's own entries stand before the caller's sockets. */
+#define OWN_EVENTS 3
+
+/*
+ * A wait set over sockets, the latch (cancel, timeout), the postmaster's death, and the client's
+ * going away. The caller frees it.
+ */
+WaitEventSet *
+pgml_wait_set(const int *sockets, int count)
+{
+	WaitEventSet *set;
+	bool		watch_client = MyProcPort != NULL && WaitEventSetCanReportClosed();
+
+#if PG_VERSION_NUM >= 170000
+	set = CreateWaitEventSet(NULL, OWN_EVENTS + count);
+#else
+	set = CreateWaitEventSet(TopMemoryContext, OWN_EVENTS + count);
+#endif
+	for (int i = 0; i < count; i++)
+		AddWaitEventToSet(set, WL_SOCKET_READABLE, sockets[i], NULL, NULL);
+	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	if (watch_client)
+		AddWaitEventToSet(set, WL_SOCKET_CLOSED, MyProcPort->sock, NULL, NULL);
+	return set;
+}
+
+/* Whether to wait for a socket to take bytes too. */
+void
+pgml_wait_writable(WaitEventSet *set, int position, bool writable)
+{
+	ModifyWaitEvent(set, position, writable ? WL_SOCKET_READABLE | WL_SOCKET_WRITEABLE : WL_SOCKET_READABLE, NULL);
+}
+
+/*
+ * Waits until a socket is ready: true, or until the time is over: false. Raises an error when the
+ * statement is cancelled, and ends the backend when its client is gone.
+ */
+bool
+pgml_wait(WaitEventSet *set, long timeout_ms)
+{
+	WaitEvent	event;
+
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (WaitEventSetWait(set, timeout_ms, &event, 1, PG_WAIT_EXTENSION) == 0)
+			return false;
+		if (event.events & WL_LATCH_SET)
+		{
+			ResetLatch(MyLatch);
+			continue;
+		}
+		if (event.events & WL_SOCKET_CLOSED)
+		{
+			ClientConnectionLost = true;
+			InterruptPending = true;
+			continue;
+		}
+		return true;
+	}
+}
+
+void
+pgml_wait_free(WaitEventSet *set)
+{
+	FreeWaitEventSet(set);
+}
+
+/*
+ * The api_key that a user mapping holds for a role, or for PUBLIC; NULL where there is none.
+ * GetUserMapping() would raise an error for a role without a mapping, which is no error here.
+ */
+char *
+pgml_api_key(Oid role, Oid server)
+{
+	HeapTuple	tuple;
+	Datum		datum;
+	bool		isnull;
+	char	   *key = NULL;
+
+	tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(role), ObjectIdGetDatum(server));
+	if (!HeapTupleIsValid(tuple))
+		tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(InvalidOid), ObjectIdGetDatum(server));
+	if (!HeapTupleIsValid(tuple))
+		return NULL;
+	datum = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple, Anum_pg_user_mapping_umoptions, &isnull);
+	if (!isnull)
+	{
+		ListCell   *cell;
+
+		foreach(cell, untransformRelOptions(datum))
+		{
+			DefElem    *option = (DefElem *) lfirst(cell);
+
+			if (strcmp(option->defname, "api_key") == 0)
+				key = defGetString(option);
+		}
+	}
+	ReleaseSysCache(tuple);
+	return key;
+}

@@ -1,0 +1,29 @@
+//! OpenAI's chat completion protocol, as pgml reads and writes it.
+//!
+//! Everything here works on bytes and values. It opens no socket, knows no Postgres and no Python,
+//! and can therefore be tested and fuzzed alone.
+//!
+//! * [`request`]: what a request may say; the one place where a request is checked.
+//! * [`error`]: the errors that a caller can see, each with its SQLSTATE.
+//!
+//! With the feature `engine` (the extension's half):
+//!
+//! * [`exchange`]: one HTTP request to an engine and its streamed answer.
+//! * [`sse`]: server-sent events out of bytes.
+//! * [`reply`]: the engine's chunks turned into the chunks and completions that a caller gets.
+//! * [`template`]: a Jinja chat template applied to messages.
+
+pub mod error;
+pub mod request;
+
+#[cfg(feature = "engine")]
+pub mod exchange;
+#[cfg(feature = "engine")]
+pub mod reply;
+#[cfg(feature = "engine")]
+pub mod sse;
+#[cfg(feature = "engine")]
+pub mod template;
+
+pub use error::{Error, Kind, Result};
+pub use request::Request;

@@ -1,0 +1,344 @@
+//! The engine's chunks turned into what a caller gets.
+//!
+//! Engines differ in what they put into a chunk: a `role` in none, one or all of them, `null`
+//! fields, a file path as `model`. Here they become equal: OpenAI's shape, the model name that the
+//! caller gave, `role` in the first delta of each choice only, and one `usage` over all choices.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::fmt::{self, Write};
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Kind, Result};
+use crate::exchange::engine_error;
+
+/// One event of an engine, as far as we read it. What is only passed on stays raw JSON.
+#[derive(Deserialize)]
+pub struct EngineChunk<'a> {
+    #[serde(borrow, default)]
+    choices: Vec<EngineChoice<'a>>,
+    #[serde(default)]
+    usage: Option<Usage>,
+    #[serde(borrow, default)]
+    system_fingerprint: Option<Cow<'a, str>>,
+    #[serde(default)]
+    error: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct EngineChoice<'a> {
+    #[serde(borrow, default)]
+    delta: Option<Fields<'a>>,
+    /// A text completion has this in place of `delta`.
+    #[serde(borrow, default)]
+    text: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    finish_reason: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    logprobs: Option<&'a RawValue>,
+}
+
+impl<'a> EngineChunk<'a> {
+    /// Reads an event. An event that carries an error becomes that error.
+    pub fn parse(data: &'a [u8]) -> Result<EngineChunk<'a>> {
+        let chunk: EngineChunk = serde_json::from_slice(data).map_err(|error| {
+            Error::new(Kind::ProtocolViolation, format!("the engine sent an event that is no chunk: {error}"))
+        })?;
+        match &chunk.error {
+            None | Some(Value::Null) => Ok(chunk),
+            Some(error) => {
+                let status = error.get("code").and_then(Value::as_u64).unwrap_or(500);
+                Err(engine_error(status.try_into().unwrap_or(500), error))
+            }
+        }
+    }
+}
+
+impl<'a> EngineChoice<'a> {
+    /// The fields of the delta that say something: no `role`, no nulls, no empty text.
+    fn news(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+        let delta = self.delta.iter().flat_map(|delta| &delta.0).map(|(name, value)| (name.as_ref(), *value));
+        delta
+            .chain(self.text.map(|text| ("content", text)))
+            .filter(|(name, value)| *name != "role" && !matches!(value.get(), "null" | "\"\"" | "[]"))
+    }
+}
+
+/// An object's fields in their order, the values raw.
+struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FieldsVisitor;
+        impl<'de> Visitor<'de> for FieldsVisitor {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::with_capacity(2);
+                while let Some(Name(name)) = map.next_key()? {
+                    fields.push((name, map.next_value()?));
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+/// A key, borrowed where it holds no escape.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Tokens counted, over all choices.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+pub struct Usage {
+    pub completion_tokens: u64,
+    pub prompt_tokens: u64,
+    #[serde(default)]
+    pub total_tokens: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_tokens_details: Option<Value>,
+}
+
+/// What every chunk and the completion of one request share.
+pub struct Head {
+    pub id: String,
+    pub created: u64,
+    pub model: String,
+}
+
+/// What has been seen of each choice, and of the request as a whole.
+struct Progress {
+    head: Head,
+    fingerprint: Option<String>,
+    finish_reasons: Vec<Option<String>>,
+    usages: Vec<Option<Usage>>,
+}
+
+impl Progress {
+    fn new(head: Head, n: usize) -> Self {
+        Progress { head, fingerprint: None, finish_reasons: vec![None; n], usages: vec![None; n] }
+    }
+
+    fn note(&mut self, index: usize, chunk: &EngineChunk) {
+        if self.fingerprint.is_none() {
+            self.fingerprint = chunk.system_fingerprint.as_deref().map(str::to_owned);
+        }
+        if let Some(reason) = chunk.choices.iter().find_map(|choice| choice.finish_reason.as_deref()) {
+            self.finish_reasons[index] = Some(reason.to_owned());
+        }
+        if let Some(usage) = &chunk.usage {
+            self.usages[index] = Some(usage.clone());
+        }
+    }
+
+    /// The engine has ended its stream for a choice: was that the whole choice?
+    fn end(&self, index: usize) -> Result<()> {
+        match &self.finish_reasons[index] {
+            Some(_) => Ok(()),
+            None => Err(Error::new(
+                Kind::ConnectionLost,
+                format!("the engine ended its stream before choice {index} was finished"),
+            )),
+        }
+    }
+
+    /// The usage of all choices; the prompt, which they share, counts once. `None` where the
+    /// engine does not count.
+    fn usage(&self) -> Option<Usage> {
+        let usages: Option<Vec<&Usage>> = self.usages.iter().map(Option::as_ref).collect();
+        let usages = usages?;
+        let first = *usages.first()?;
+        let completion_tokens = usages.iter().map(|usage| usage.completion_tokens).sum();
+        Some(Usage { completion_tokens, total_tokens: first.prompt_tokens + completion_tokens, ..first.clone() })
+    }
+
+    /// The members that stand before `choices`, with the opening brace.
+    fn opening(&self, object: &str) -> String {
+        format!(
+            "{{\"id\":{},\"object\":\"{object}\",\"created\":{},\"model\":{},\"system_fingerprint\":{},",
+            json(&self.head.id),
+            self.head.created,
+            json(&self.head.model),
+            json(&self.fingerprint),
+        )
+    }
+}
+
+/// What an engine's chunks become.
+pub trait Reply {
+    /// Takes an engine's chunk for choice `index`.
+    fn chunk(&mut self, index: usize, chunk: &EngineChunk) -> Result<()>;
+
+    /// The engine has ended its stream for choice `index`. An error if that choice is not whole.
+    fn end(&self, index: usize) -> Result<()>;
+}
+
+/// A streamed reply: chunks in, chunks out.
+pub struct ChunkStream {
+    progress: Progress,
+    /// The chunks that the caller has not taken yet.
+    pub ready: VecDeque<String>,
+    /// What a chunk of each choice starts with, up to its delta. Empty before its first chunk.
+    openings: Vec<String>,
+}
+
+impl ChunkStream {
+    pub fn new(head: Head, n: usize) -> Self {
+        ChunkStream { progress: Progress::new(head, n), ready: VecDeque::new(), openings: vec![String::new(); n] }
+    }
+
+    /// The closing chunk that `stream_options.include_usage` asks for.
+    pub fn usage_chunk(&self) -> String {
+        let opening = self.progress.opening("chat.completion.chunk");
+        format!("{opening}\"choices\":[],\"usage\":{}}}", json(&self.progress.usage()))
+    }
+}
+
+impl Reply for ChunkStream {
+    /// Makes the chunk that the caller gets: none where it would say nothing.
+    fn chunk(&mut self, index: usize, chunk: &EngineChunk) -> Result<()> {
+        self.progress.note(index, chunk);
+        for choice in &chunk.choices {
+            let finished = choice.finish_reason.is_some();
+            if choice.news().next().is_none() && !finished {
+                continue;
+            }
+            let mut text;
+            if self.openings[index].is_empty() {
+                let opening = self.progress.opening("chat.completion.chunk");
+                self.openings[index] = format!("{opening}\"choices\":[{{\"index\":{index},\"delta\":{{");
+                text = format!("{}\"role\":\"assistant\"", self.openings[index]);
+            } else {
+                text = String::with_capacity(self.openings[index].len() + 128);
+                text.push_str(&self.openings[index]);
+            }
+            for (name, value) in choice.news() {
+                let separator = if text.ends_with('{') { "" } else { "," };
+                let _ = write!(text, "{separator}{}:{}", json(name), value.get());
+            }
+            let logprobs = choice.logprobs.map_or("null", RawValue::get);
+            let _ = write!(text, "}},\"logprobs\":{logprobs},\"finish_reason\":{}}}]}}", json(&choice.finish_reason));
+            self.ready.push_back(text);
+        }
+        Ok(())
+    }
+
+    fn end(&self, index: usize) -> Result<()> {
+        self.progress.end(index)
+    }
+}
+
+/// A reply in one piece: chunks in, one completion out.
+pub struct Completion {
+    progress: Progress,
+    choices: Vec<Choice>,
+}
+
+#[derive(Clone, Default)]
+struct Choice {
+    message: Map<String, Value>,
+    logprobs: Value,
+}
+
+impl Completion {
+    pub fn new(head: Head, n: usize) -> Self {
+        Completion { progress: Progress::new(head, n), choices: vec![Choice::default(); n] }
+    }
+
+    /// The text of each choice.
+    pub fn contents(&self) -> impl Iterator<Item = &str> {
+        self.choices.iter().map(|choice| choice.message.get("content").and_then(Value::as_str).unwrap_or_default())
+    }
+
+    /// The `chat.completion` object.
+    pub fn json(&self) -> String {
+        let mut text = self.progress.opening("chat.completion");
+        text.push_str("\"choices\":[");
+        for (index, choice) in self.choices.iter().enumerate() {
+            let mut message = Map::new();
+            message.insert("role".into(), "assistant".into());
+            message.insert("content".into(), Value::Null);
+            message.extend(choice.message.clone());
+            // Only a stream needs to say which call of several a piece belongs to.
+            for call in message.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
+                call.as_object_mut().map(|call| call.shift_remove("index"));
+            }
+            let _ = write!(
+                text,
+                "{}{{\"index\":{index},\"message\":{},\"logprobs\":{},\"finish_reason\":{}}}",
+                if index == 0 { "" } else { "," },
+                json(&message),
+                choice.logprobs,
+                json(&self.progress.finish_reasons[index]),
+            );
+        }
+        let _ = write!(text, "],\"usage\":{}}}", json(&self.progress.usage()));
+        text
+    }
+}
+
+impl Reply for Completion {
+    fn chunk(&mut self, index: usize, chunk: &EngineChunk) -> Result<()> {
+        self.progress.note(index, chunk);
+        for choice in &chunk.choices {
+            for (name, value) in choice.news() {
+                let value = serde_json::from_str(value.get()).map_err(|error| {
+                    Error::new(Kind::ProtocolViolation, format!("the engine sent a broken {name}: {error}"))
+                })?;
+                merge(self.choices[index].message.entry(name).or_insert(Value::Null), value);
+            }
+            if let Some(Ok(logprobs)) = choice.logprobs.map(|raw| serde_json::from_str(raw.get())) {
+                merge(&mut self.choices[index].logprobs, logprobs);
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&self, index: usize) -> Result<()> {
+        self.progress.end(index)
+    }
+}
+
+/// Adds a piece of a streamed value to what has come so far, as OpenAI's clients do: text grows,
+/// lists of numbered parts (`tool_calls`) grow part by part, other lists are appended.
+fn merge(so_far: &mut Value, piece: Value) {
+    match (so_far, piece) {
+        (_, Value::Null) => (),
+        (Value::String(text), Value::String(more)) => text.push_str(&more),
+        (Value::Object(fields), Value::Object(pieces)) => {
+            for (name, piece) in pieces {
+                match fields.get_mut(&name) {
+                    // These come whole. An engine that repeats them does not mean a longer one.
+                    Some(field) if matches!(name.as_str(), "id" | "type" | "index" | "name") => *field = piece,
+                    Some(field) => merge(field, piece),
+                    None => drop(fields.insert(name, piece)),
+                }
+            }
+        }
+        (Value::Array(parts), Value::Array(pieces)) => {
+            for piece in pieces {
+                let index = piece.get("index").filter(|index| index.is_u64());
+                let part = index.and_then(|index| parts.iter_mut().find(|part| part.get("index") == Some(index)));
+                match part {
+                    Some(part) => merge(part, piece),
+                    None => parts.push(piece),
+                }
+            }
+        }
+        (so_far, piece) => *so_far = piece,
+    }
+}
+
+fn json(value: &(impl Serialize + ?Sized)) -> String {
+    // A string, a number or a map of those: there is nothing in them that JSON cannot say.
+    serde_json::to_string(value).unwrap_or_else(|_| "null".into())
+}

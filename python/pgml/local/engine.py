@@ -1,0 +1,102 @@
+"""One engine: llama.cpp's own server with one model, on a Unix socket.
+
+Run as `python -m pgml.local.engine`, by the supervisor only. Once the model is loaded it writes a
+line to its standard output; its log goes to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import stat
+import sys
+from collections.abc import Sequence
+
+from .process import die_with_parent
+
+# Slots answer at the same time, each with a context of its own, so that no conversation can take
+# another's. Four of 4096 tokens need 0.4 GB for the default model and 2 GB for one of 8 billion
+# parameters; whoever needs more runs a real engine and a foreign server for it.
+_SLOTS = 4
+_CONTEXT = 4096
+# llama.cpp would keep up to 8 GB of past conversations in memory.
+_PROMPT_CACHE_MIB = 512
+_LOG_WARNINGS = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Load the model and serve it until a signal comes."""
+    parser = argparse.ArgumentParser(prog="pgml.local.engine")
+    parser.add_argument("--model", required=True, help="a GGUF file")
+    parser.add_argument("--name", required=True, help="what answers call the model")
+    parser.add_argument("--socket", required=True)
+    parser.add_argument("--parent", type=int, required=True, help="process id of the supervisor")
+    parser.add_argument("--uid", type=int, help="the user to become before the model is loaded")
+    parser.add_argument("--gid", type=int)
+    args = parser.parse_args(argv)
+
+    # llama.cpp prints on standard output too; the line that the supervisor waits for must be ours.
+    ready = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    # Imported before the change of user, who may not be able to read where it is installed.
+    llama = importlib.import_module("xllamacpp")
+    path = args.model
+    if args.uid is not None:
+        path = _open_for(path, args.uid, args.gid)
+        os.setgroups([])
+        os.setgid(args.gid)
+        os.setuid(args.uid)
+    die_with_parent(args.parent, signal.SIGKILL)
+    os.umask(0o077)
+
+    params = llama.CommonParams()
+    params.model.path = path
+    params.model_alias = {args.name}
+    params.hostnames = [args.socket]
+    params.n_parallel = _SLOTS
+    params.n_ctx = _SLOTS * _CONTEXT
+    params.cache_ram_mib = _PROMPT_CACHE_MIB
+    params.verbosity = _LOG_WARNINGS
+    params.ui = False
+    # A request's `timeout` is Postgres's business, which closes the connection when it has passed.
+    server = llama.Server(params)
+    expected = f"unix://{args.socket}"
+    if server.listening_address != expected:
+        # An engine that read the name as a host would be open to the machine, or to the network.
+        print(f"listens on {server.listening_address}, not on {expected}", file=sys.stderr)
+        return 1
+    ready.write("ready\n")
+    ready.close()
+    while True:
+        signal.pause()
+
+
+def _open_for(path: str, uid: int, gid: int) -> str:
+    """Open a file as root, and return a name under which another user can read it.
+
+    The file may lie in a directory that the user cannot enter; its name under /proc/self/fd leads
+    there all the same, provided that the file itself is readable. A file that is not is copied
+    into one without a name, which lasts as long as this process.
+    """
+    source = os.open(path, os.O_RDONLY)
+    status = os.fstat(source)
+    os.set_inheritable(source, False)
+    if status.st_mode & stat.S_IROTH:
+        return f"/proc/self/fd/{source}"
+    directory = os.environ["PGML_SCRATCH"]
+    copy = os.open(directory, os.O_TMPFILE | os.O_RDWR, 0o400)
+    os.fchown(copy, uid, gid)
+    done = 0
+    while done < status.st_size:
+        moved = os.copy_file_range(source, copy, status.st_size - done)
+        if moved == 0:
+            break
+        done += moved
+    os.close(source)
+    return f"/proc/self/fd/{copy}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

