@@ -92,7 +92,7 @@ impl Call {
                     Ok(completion
                         .contents()
                         .map(|content| json!({"generated_text": format!("{prompt}{content}")}))
-                        .collect())
+                        .collect::<Value>())
                 })
                 .collect(),
         }
