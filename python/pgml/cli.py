@@ -18,11 +18,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import pgml
+
 from . import local
 
 _NOT_RUNNING = 3
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
+# What goes wrong without being a defect of this program.
+_EXPECTED = (pgml.APIError, local.LocalInstanceError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The interpreter flushes once more at its end, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
-    except _expected_errors() as error:
+    except _EXPECTED as error:
         print(f"pgml: {error}", file=sys.stderr)
         return 1
 
@@ -136,8 +140,10 @@ def _describe(status: local.Status) -> Iterator[str]:
 
 def _chat(args: argparse.Namespace) -> int:
     url, model = _where(args)
-    messages = [{"role": "system", "content": args.system}] if args.system else []
-    client = importlib.import_module("pgml").OpenSourceAI(url)
+    messages: list[dict[str, str]] = []
+    if args.system:
+        messages.append({"role": "system", "content": args.system})
+    client = pgml.OpenSourceAI(url)
 
     def ask(prompt: str) -> None:
         messages.append({"role": "user", "content": prompt})
@@ -149,10 +155,13 @@ def _chat(args: argparse.Namespace) -> int:
                 for chunk in chunks:
                     answer.take(chunk)
         finally:
-            # What was said before an interruption is part of the conversation, too.
-            messages.append({"role": "assistant", "content": answer.text})
-            print(flush=True)
-            print(answer.statistics(), file=sys.stderr)
+            if answer.text:
+                # What was said before an interruption is part of the conversation, too.
+                messages.append({"role": "assistant", "content": answer.text})
+                print(flush=True)
+                print(answer.statistics(), file=sys.stderr)
+            else:
+                messages.pop()
 
     if args.prompt is not None:
         ask(args.prompt)
@@ -196,7 +205,7 @@ def _converse(ask: Callable[[str], None]) -> None:
         except EOFError:
             print(file=sys.stderr)
             return
-        except _expected_errors() as error:
+        except _EXPECTED as error:
             print(f"pgml: {error}", file=sys.stderr)
 
 
@@ -227,23 +236,12 @@ class _Answer:
 
     def statistics(self) -> str:
         """One line about the answer so far."""
-        if self._first is None:
-            return "no answer"
         tokens = self._counted or self._pieces
-        line = f"first token after {self._first - self._asked:.2f} s, {tokens} tokens"
-        passed = self._last - self._first
+        first = self._first or self._last
+        line = f"first token after {first - self._asked:.2f} s, {tokens} tokens"
+        passed = self._last - first
         # The first token is where the clock starts, so it is not among those that were timed.
         return f"{line}, {(tokens - 1) / passed:.1f} tokens/s" if passed > 0 else line
-
-
-def _expected_errors() -> tuple[type[Exception], ...]:
-    """What goes wrong without being a defect of this program.
-
-    Looked up only when it is needed: `pgml status` need not load the client.
-    """
-    if (package := sys.modules.get("pgml")) and hasattr(package, "APIError"):
-        return (local.LocalInstanceError, package.APIError)
-    return (local.LocalInstanceError,)
 
 
 def _progress(text: str) -> None:

@@ -47,16 +47,16 @@ class ModelStatus:
         path: its file.
         source: where the file came from.
         pid: its engine's process id; None if it is not served.
-        socket: its engine's Unix socket.
+        socket: its engine's Unix socket; None if it is not served.
         failure: why it is not served.
     """
 
     name: str
     path: str
     source: str
-    pid: int | None
-    socket: str
-    failure: str | None
+    pid: int | None = None
+    socket: str | None = None
+    failure: str | None = None
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from typing import Any
 
 from .errors import LocalInstanceError
 from .home import Home
+from .log import Log
 from .models import Model, Progress
-from .process import Log
 
 _PATIENCE = 20.0
 _UCRED = struct.Struct("3i")
@@ -55,6 +55,10 @@ def request(
             connection.connect(str(home.control))
         except (FileNotFoundError, ConnectionRefusedError):
             return None
+        except OSError as error:
+            raise LocalInstanceError(
+                f"cannot reach the local instance at {home.control}: {error.strerror or error}"
+            ) from error
         pid, _ = peer(connection)
         try:
             connection.sendall(json.dumps({"command": command, **arguments}).encode() + b"\n")
@@ -63,6 +67,8 @@ def request(
                 # It lives; how long the work takes depends on the model's size.
                 connection.settimeout(None)
                 for line in lines:
+                    if not line.endswith(b"\n"):
+                        return None  # it died over it
                     answer = json.loads(line)
                     if "progress" in answer:
                         progress(answer["progress"])
@@ -141,9 +147,7 @@ def _python() -> str:
 def _environment() -> dict[str, str]:
     """This environment, in which the package is found from any directory."""
     root = Path(__file__).parents[2]
-    given = [
-        os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(":") if path
-    ]
+    given = [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(":") if path]
     installed = [*site.getsitepackages(), site.getusersitepackages()]
     if str(root) not in [*given, *installed]:
         given.append(str(root))

@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--parent", type=int, required=True, help="process id of the supervisor")
     parser.add_argument("--uid", type=int, help="the user to become before the model is loaded")
     parser.add_argument("--gid", type=int)
+    parser.add_argument("--scratch", help="a directory for a file that only --uid can read")
     args = parser.parse_args(argv)
 
     # llama.cpp prints on standard output too; the line that the supervisor waits for must be ours.
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     llama = importlib.import_module("xllamacpp")
     path = args.model
     if args.uid is not None:
-        path = _open_for(path, args.uid, args.gid)
+        path = _open_for(path, args.uid, args.gid, args.scratch)
         os.setgroups([])
         os.setgid(args.gid)
         os.setuid(args.uid)
@@ -60,8 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     params.cache_ram_mib = _PROMPT_CACHE_MIB
     params.verbosity = _LOG_WARNINGS
     params.ui = False
-    # A request's `timeout` is Postgres's business, which closes the connection when it has passed.
-    server = llama.Server(params)
+    try:
+        server = llama.Server(params)
+    except Exception as error:
+        print(error, file=sys.stderr)
+        return 1
     expected = f"unix://{args.socket}"
     if server.listening_address != expected:
         # An engine that read the name as a host would be open to the machine, or to the network.
@@ -73,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.pause()
 
 
-def _open_for(path: str, uid: int, gid: int) -> str:
+def _open_for(path: str, uid: int, gid: int, scratch: str) -> str:
     """Open a file as root, and return a name under which another user can read it.
 
     The file may lie in a directory that the user cannot enter; its name under /proc/self/fd leads
@@ -85,8 +89,7 @@ def _open_for(path: str, uid: int, gid: int) -> str:
     os.set_inheritable(source, False)
     if status.st_mode & stat.S_IROTH:
         return f"/proc/self/fd/{source}"
-    directory = os.environ["PGML_SCRATCH"]
-    copy = os.open(directory, os.O_TMPFILE | os.O_RDWR, 0o400)
+    copy = os.open(scratch, os.O_TMPFILE | os.O_RDWR, 0o400)
     os.fchown(copy, uid, gid)
     done = 0
     while done < status.st_size:

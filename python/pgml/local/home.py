@@ -26,7 +26,7 @@ PORT = 5432
 # A Unix socket's address holds 108 bytes, the last of which is a NUL. The longest of our socket
 # names decides whether a home is short enough to hold them.
 _ADDRESS_LIMIT = 107
-_LONGEST_SOCKET = "run/engine-0000.sock"
+_LONGEST_SOCKET = "run/0123456789abcdef-0000.sock"
 
 _ROOT_HOME = Path("/var/lib/pgml")
 
@@ -50,6 +50,7 @@ class Home:
 
     @property
     def log(self) -> Path:
+        """The directory of the log files."""
         return self.path / "log"
 
     @property
@@ -58,7 +59,13 @@ class Home:
         return self.path / "data"
 
     @property
+    def draft(self) -> Path:
+        """A data directory that is still being made; never used as it is."""
+        return self.path / "data-new"
+
+    @property
     def config(self) -> Path:
+        """The directory of PostgreSQL's configuration."""
         return self.path / "config"
 
     @property
@@ -91,12 +98,17 @@ class Home:
         Raises:
             LocalInstanceError: a directory of that name belongs to somebody else.
         """
-        if not self.lock.exists():
-            return False
-        _require_own(self.path)
-        if self.sockets != self.path and self.sockets.exists():
-            _require_own(self.sockets)
-        return True
+        try:
+            if not self.path.exists():
+                return False
+            _require_own(self.path)
+            if self.sockets != self.path and self.sockets.exists():
+                _require_own(self.sockets)
+            return self.lock.exists()
+        except OSError as error:
+            raise LocalInstanceError(
+                f"cannot look into the local instance's home {self.path}: {error.strerror or error}"
+            ) from error
 
     def prepare(self) -> None:
         """Create the directories that are missing.
@@ -134,8 +146,9 @@ def locate() -> Home:
     if len(longest) <= _ADDRESS_LIMIT:
         return Home(path, path)
     # Not under XDG_RUNTIME_DIR: a cron job has none, and would look elsewhere than a login shell.
+    # That the name can be guessed is why `_claim` and `exists` look at who made the directory.
     digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-    return Home(path, Path(f"/tmp/pgml-{os.geteuid()}-{digest}"))
+    return Home(path, Path(f"/tmp/pgml-{os.geteuid()}-{digest}"))  # noqa: S108
 
 
 def _configured() -> Path:

@@ -1,24 +1,26 @@
-"""What the supervisor supervises: one PostgreSQL and one engine per model."""
+"""What the supervisor supervises: one PostgreSQL, and the engines that it routes to."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import os
-import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import account, models, postgres
+from . import account, models, postgres, sql
+from .config import write_config
 from .errors import LocalInstanceError
 from .home import DATABASE, Home
+from .log import Log
 from .models import Model
-from .process import Child, Children, Log
+from .process import Child, Children, finish, read_line
 
 _START_PATIENCE = 120.0
 # PostgreSQL's fast shutdown, then its immediate one.
@@ -26,9 +28,13 @@ _POSTGRES_STEPS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0))
 _ENGINE_STEPS = ((signal.SIGTERM, 5.0),)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Engine:
-    model: Model
+    """A process that serves one file, under as many names as there are."""
+
+    path: Path
+    version: tuple[int, ...]
+    name: str
     child: Child
     socket: Path
 
@@ -48,10 +54,11 @@ class Instance:
         self._say = say
         self._account: account.Account
         self._install: postgres.Install
-        self._children: Children
+        self._children = Children()
         self._postgres: Child | None = None
-        self._engines: dict[str, _Engine] = {}
-        self._failures: dict[str, str] = {}
+        self._engines: set[_Engine] = set()
+        self._served: dict[str, tuple[Model, _Engine]] = {}
+        self._unserved: dict[str, tuple[Model, str]] = {}
         self._count = itertools.count()
         self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -64,43 +71,51 @@ class Instance:
         Raises:
             LocalInstanceError: PostgreSQL or the default model cannot be started.
         """
-        self._children = Children()
-        postgres.end_leftovers(self._home)
+        home = self._home
+        postgres.end_leftovers(home)
         self._account = account.resolve()
-        self._account.grant(self._home)
-        self._install = postgres.install(self._home, self._account)
-        added = models.load_registry(self._home.registry)
-        wanted = {model.name: model for model in (self._default, *added)}
+        self._account.grant(home)
+        self._install = postgres.install(home, self._account)
+        wanted = {self._default.name: self._default}
+        wanted.update((model.name, model) for model in models.load_registry(home.registry))
         # The model is read from disk while the database is created.
         parts = [asyncio.create_task(self._start_postgres())]
-        parts.append(asyncio.create_task(self._load_all(list(wanted.values()))))
+        parts.append(asyncio.create_task(self._load_all(wanted.values())))
         try:
             await asyncio.gather(*parts)
         finally:
             for part in parts:
                 part.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
-        for engine in self._engines.values():
-            await self._register(engine, replace=False)
+        for model, engine in self._served.values():
+            await self._register(model, engine, replace=False)
 
     async def add(self, model: Model) -> None:
-        """Load one more model, or another file under a name that is taken.
+        """Serve one more model, or another file under a name that is taken.
 
         Raises:
             LocalInstanceError: the engine cannot load it; then nothing has changed.
         """
-        before = self._engines.get(model.name)
-        if before and before.model == model:
-            return
         engine = await self._load(model)
-        await self._register(engine, replace=True)
-        self._engines[model.name] = engine
-        self._failures.pop(model.name, None)
-        registered = {known.name: known for known in models.load_registry(self._home.registry)}
-        registered[model.name] = model
-        models.save_registry(self._home.registry, registered.values())
-        if before:
-            await before.child.stop(*_ENGINE_STEPS)
+        try:
+            await self._register(model, engine, replace=True)
+            self._served[model.name] = (model, engine)
+            self._unserved.pop(model.name, None)
+            added = {known.name: known for known in models.load_registry(self._home.registry)}
+            added[model.name] = model
+            models.save_registry(self._home.registry, added.values())
+        finally:
+            for idle in self._engines - {used for _, used in self._served.values()}:
+                self._engines.discard(idle)
+                await idle.child.stop(*_ENGINE_STEPS)
+
+    def has_failed(self) -> bool:
+        """Whether a child has ended, at this very moment, that nobody told to."""
+        self._children.reap()
+        needed = [engine.child for engine in self._engines]
+        if self._postgres:
+            needed.append(self._postgres)
+        return any(child.exited.done() for child in needed)
 
     async def failure(self) -> str:
         """Wait until a child ends that nobody told to, and say which."""
@@ -108,41 +123,35 @@ class Instance:
 
     async def stop(self) -> None:
         """End all children, PostgreSQL in good order."""
-        stops = [engine.child.stop(*_ENGINE_STEPS) for engine in self._engines.values()]
+        stops = [engine.child.stop(*_ENGINE_STEPS) for engine in self._engines]
         if self._postgres:
             stops.append(self._postgres.stop(*_POSTGRES_STEPS))
         await asyncio.gather(*stops)
 
-    def status(self, *, ready: bool) -> dict[str, Any]:
-        """What runs, as `pgml.local.Status` takes it."""
+    def status(self) -> dict[str, Any]:
+        """What runs, in the terms of `pgml.local.Status`."""
+        served = [
+            {**_describe(model), "pid": engine.child.pid, "socket": str(engine.socket)}
+            for model, engine in self._served.values()
+        ]
+        unserved = [
+            {**_describe(model), "failure": reason} for model, reason in self._unserved.values()
+        ]
         return {
-            "ready": ready,
             "supervisor_pid": os.getpid(),
             "postgres_pid": self._postgres.pid if self._postgres else None,
-            "models": [
-                {
-                    "name": name,
-                    "path": str(engine.model.path),
-                    "source": engine.model.source,
-                    "pid": engine.child.pid,
-                    "socket": str(engine.socket),
-                    "failure": None,
-                }
-                for name, engine in self._engines.items()
-            ]
-            + [
-                {"name": name, "failure": why, "path": "", "source": "", "pid": None, "socket": ""}
-                for name, why in self._failures.items()
-            ],
+            "models": served + unserved,
             "versions": {"postgres": postgres.version()},
         }
 
     def _watch(self, child: Child) -> None:
+        """Take the end of a child for a failure, unless it has been dismissed by then."""
+
         def ended(future: asyncio.Future[int]) -> None:
-            expected = child is not self._postgres and all(
-                engine.child is not child for engine in self._engines.values()
+            needed = child is self._postgres or any(
+                engine.child is child for engine in self._engines
             )
-            if not expected and not self._failed.done():
+            if needed and not self._failed.done():
                 self._failed.set_result(f"{child.name} ended with status {future.result()}")
 
         child.exited.add_done_callback(ended)
@@ -152,11 +161,11 @@ class Instance:
         if not postgres.check_data(home):
             self._say("creating the database")
             await self._create_data()
-        postgres.write_config(home, install, self._account)
+        write_config(home, install.extension, self._account)
         log = Log(home.log / "postgres.log")
         with log.open() as output:
-            # An immediate shutdown if the supervisor is killed: a fast one could wait for a
-            # checkpoint, and the next start with it.
+            # If the supervisor is killed, an immediate shutdown: a fast one waits for a
+            # checkpoint, and the next start would wait with it.
             child = self._children.spawn(
                 "PostgreSQL",
                 postgres.server_command(home, install),
@@ -168,14 +177,12 @@ class Instance:
         self._postgres = child
         self._watch(child)
         await self._wait_ready(child, log)
-        await self._sql("postgres", postgres.CREATE_DATABASE)
-        await self._sql(DATABASE, postgres.CREATE_EXTENSION)
+        await self._sql("postgres", sql.CREATE_DATABASE)
+        await self._sql(DATABASE, sql.CREATE_EXTENSION)
 
     async def _create_data(self) -> None:
         """Create the data directory under another name, so that a half-made one never counts."""
-        draft = self._home.path / "data-new"
-        if draft.exists():
-            shutil.rmtree(draft)
+        draft = self._home.draft
         draft.mkdir(mode=0o700)
         if self._account.separate:
             os.chown(draft, self._account.uid, self._account.gid)
@@ -188,21 +195,11 @@ class Instance:
                 log=output,
                 account=self._account,
             )
-        await self._finish(child, log)
+        await finish(child, log)
         draft.rename(self._home.data)
 
-    async def _finish(self, child: Child, log: Log) -> None:
-        """Wait for a child that has a job to do; end it if the wait is given up."""
-        try:
-            status = await child.exited
-        except asyncio.CancelledError:
-            child.process.kill()
-            raise
-        if status != 0:
-            raise LocalInstanceError(f"{child.name} ended with status {status}:{log.tail()}")
-
     async def _wait_ready(self, child: Child, log: Log) -> None:
-        """Wait until PostgreSQL takes connections; pg_ctl also has nothing better than to look."""
+        """Wait until PostgreSQL takes connections; pg_ctl, too, has no better way than to look."""
         patience = _START_PATIENCE
         while not postgres.is_ready(self._home, child.pid):
             if child.exited.done():
@@ -215,7 +212,7 @@ class Instance:
             patience -= 0.02
 
     async def _sql(self, database: str, script: str, **variables: str) -> None:
-        """Run a script as the instance's superuser; psql quotes the variables where it uses them."""
+        """Run one of the scripts of `sql.py` as the instance's superuser."""
         argv = postgres.psql_command(self._home, self._install, database)
         argv += [f"--set={name}={value}" for name, value in variables.items()]
         log = Log(self._home.log / "psql.log")
@@ -225,66 +222,73 @@ class Instance:
             child = self._children.spawn(
                 "psql", argv, env=postgres.environment(), log=output, stdin=text
             )
-        await self._finish(child, log)
+        await finish(child, log)
 
-    async def _load_all(self, wanted: Sequence[Model]) -> None:
-        # One after another: each engine uses all cores while it loads, and the sum of what they
-        # need while loading may be more than the machine has.
+    async def _load_all(self, wanted: Iterable[Model]) -> None:
+        # One after another: each engine uses all cores while it loads.
         for model in wanted:
             try:
-                self._engines[model.name] = await self._load(model)
+                self._served[model.name] = (model, await self._load(model))
             except LocalInstanceError as error:
                 if model.name == self._default.name:
                     raise
-                self._failures[model.name] = str(error)
-                self._say(f"warning: {model.name} is not served: {error}")
+                self._unserved[model.name] = (model, str(error))
+                self._say(f"{model.name} is not served: {error}")
 
     async def _load(self, model: Model) -> _Engine:
+        """An engine for the model: one that has its file already, or a new one."""
         models.check_gguf(model.path)
+        status = model.path.stat()
+        version = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        for engine in self._engines:
+            if (engine.path, engine.version) == (model.path, version):
+                return engine
         self._say(f"loading {model.name} ({model.size})")
-        number = next(self._count)
-        path = self._home.run / f"engine-{number}.sock"
-        log = Log(self._home.log / f"engine-{number}.log")
+        # Named after the file: should the model not be served after some later start, the address
+        # that its foreign server still has must not be another model's.
+        digest = hashlib.sha256(os.fsencode(model.path)).hexdigest()[:16]
+        socket = self._home.run / f"{digest}-{next(self._count)}.sock"
+        log = Log(self._home.log / f"engine-{digest}.log")
         argv = [sys.executable, "-m", "pgml.local.engine", "--parent", str(os.getpid())]
-        argv += ["--model", str(model.path), "--name", model.name, "--socket", str(path)]
+        argv += ["--model", str(model.path), "--name", model.name, "--socket", str(socket)]
         if self._account.separate:
             argv += ["--uid", str(self._account.uid), "--gid", str(self._account.gid)]
+            argv += ["--scratch", str(self._home.path)]
         read_end, write_end = os.pipe()
-        env = {**os.environ, "PGML_SCRATCH": str(self._home.path)}
         with log.open() as output:
             child = self._children.spawn(
-                f"the engine of {model.name}", argv, env=env, log=output, stdout=write_end
+                f"the engine of {model.name}",
+                argv,
+                env=os.environ,
+                log=output,
+                stdout=write_end,
             )
         os.close(write_end)
+        engine = _Engine(model.path, version, model.name, child, socket)
         try:
-            said = await _read_line(read_end)
+            ready = await read_line(read_end) == b"ready\n"
         except asyncio.CancelledError:
             child.process.kill()
             raise
-        if said != b"ready\n":
+        if not ready:
             await child.stop()
             raise LocalInstanceError(f"the engine cannot load {model.path}:{log.tail()}")
+        self._engines.add(engine)
         self._watch(child)
-        return _Engine(model, child, path)
+        return engine
 
-    async def _register(self, engine: _Engine, *, replace: bool) -> None:
+    async def _register(self, model: Model, engine: _Engine, *, replace: bool) -> None:
+        """Tell the database where the model is served."""
         await self._sql(
             DATABASE,
-            postgres.REGISTER_MODEL,
-            model=engine.model.name,
-            server=postgres.foreign_server(engine.model.name),
+            sql.REGISTER_MODEL,
+            model=model.name,
+            engine_model=engine.name,
+            server=sql.foreign_server(model.name),
             socket=str(engine.socket),
             replace=str(replace).lower(),
         )
 
 
-async def _read_line(descriptor: int) -> bytes:
-    """Read a line from a pipe, which is closed afterwards; empty if the other end has died."""
-    reader = asyncio.StreamReader()
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb")
-    )
-    try:
-        return await reader.readline()
-    finally:
-        transport.close()
+def _describe(model: Model) -> dict[str, str]:
+    return {"name": model.name, "path": str(model.path), "source": model.source}

@@ -57,14 +57,9 @@ def default(progress: Progress) -> Model:
     Raises:
         LocalInstanceError: neither has it.
     """
-    path: Path | None = None
-    if _package_directory(_DEFAULT_PACKAGE) is not None:
-        path = _package_file(_DEFAULT_PACKAGE)
-        source = f"{_PACKAGE_PREFIX}{_DEFAULT_PACKAGE}"
-    else:
-        source = _DEFAULT_REPOSITORY
-        path = _download(source, progress)
-    return Model(DEFAULT_MODEL, check_gguf(path), source)
+    packaged = _package_directory(_DEFAULT_PACKAGE) is not None
+    source = f"{_PACKAGE_PREFIX}{_DEFAULT_PACKAGE}" if packaged else _DEFAULT_REPOSITORY
+    return resolve(source, DEFAULT_MODEL, progress)
 
 
 def resolve(source: str, name: str | None, progress: Progress) -> Model:
@@ -86,7 +81,7 @@ def resolve(source: str, name: str | None, progress: Progress) -> Model:
         path = Path(os.path.abspath(Path(source).expanduser()))
         default_name, source = path.stem, str(path)
     elif match := _repository(source):
-        path = _download(source, progress)
+        path = hub.fetch(match["repo"], match["choice"], progress)
         default_name = match["repo"]
     else:
         raise LocalInstanceError(
@@ -165,12 +160,6 @@ def _repository(source: str) -> re.Match[str] | None:
     if ":" not in source and source.endswith(".gguf"):
         return None
     return _REPOSITORY.fullmatch(source)
-
-
-def _download(source: str, progress: Progress) -> Path:
-    match = _REPOSITORY.fullmatch(source)
-    assert match is not None
-    return hub.fetch(match["repo"], match["choice"], progress)
 
 
 def _package_directory(package: str) -> Path | None:

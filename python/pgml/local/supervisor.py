@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import fcntl
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from .home import Home
 from .instance import Instance
 from .models import Model
 
-# How long a request that is being answered may hold up the end.
+# How long a request, or the wait for one, may hold up the end.
 _ANSWER_PATIENCE = 2.0
 
 
@@ -36,6 +37,7 @@ class Supervisor:
         self._instance = Instance(home, default, self._say)
         self._started: asyncio.Task[None]
         self._stop = asyncio.Event()
+        self._heard = asyncio.Event()
         self._adding = asyncio.Lock()
         self._answering: set[asyncio.Task[None]] = set()
         # Who gets to hear what is being done, and what has been said during the start.
@@ -49,9 +51,9 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._stop.set)
-        self._started = asyncio.create_task(self._instance.start())
+        self._started = asyncio.create_task(self._start())
         self._home.control.unlink(missing_ok=True)
-        server = await asyncio.start_unix_server(self._accept, self._home.control)
+        server = await asyncio.start_unix_server(self._accept, self._home.control, backlog=1000)
         announce(b"listening")
         try:
             await self._serve()
@@ -67,12 +69,19 @@ class Supervisor:
                 _send(writer, ok={})
                 await _flush(writer)
 
+    async def _start(self) -> None:
+        with _operating_system_errors():
+            await self._instance.start()
+
     async def _serve(self) -> None:
         """Return when there is a reason to stop, having logged it."""
         stopped = asyncio.create_task(self._stop.wait())
         await asyncio.wait({self._started, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if self._started.done() and (error := self._started.exception()):
             print(f"cannot start: {error}", file=sys.stderr)
+            # The starter may not have asked yet, and would learn nothing from a closed door.
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._heard.wait(), _ANSWER_PATIENCE)
             if not isinstance(error, LocalInstanceError):
                 raise error
             return
@@ -102,13 +111,17 @@ class Supervisor:
         except (ValueError, KeyError, ConnectionError):
             writer.close()  # who connects and says nothing, or nonsense, gets nothing
             return
+        self._heard.set()
         task = asyncio.create_task(self._answer(request, writer))
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
 
     async def _answer(self, request: dict[str, str], writer: asyncio.StreamWriter) -> None:
         try:
-            _send(writer, ok=await self._obey(request, writer))
+            answer = await self._obey(request, writer)
+            # No answer says what is true by then: there is no instance.
+            if not self._instance.has_failed():
+                _send(writer, ok=answer)
         except LocalInstanceError as error:
             _send(writer, error=str(error))
         finally:
@@ -118,7 +131,7 @@ class Supervisor:
 
     async def _obey(self, request: dict[str, str], writer: asyncio.StreamWriter) -> dict[str, Any]:
         if request["command"] == "status":
-            return self._instance.status(ready=self._started.done())
+            return {**self._instance.status(), "ready": self._started.done()}
         if not self._started.done():
             for text in self._said:
                 _send(writer, progress=text)
@@ -130,21 +143,29 @@ class Supervisor:
         self._started.result()
         if request["command"] == "add":
             model = Model(request["name"], Path(request["path"]), request["source"])
-            async with self._adding:
-                await self._instance.add(model)
-        return self._instance.status(ready=True)
+            with _operating_system_errors():
+                async with self._adding:
+                    await self._instance.add(model)
+        return {**self._instance.status(), "ready": True}
 
 
-def _send(writer: asyncio.StreamWriter, **answer: Any) -> None:
+@contextlib.contextmanager
+def _operating_system_errors() -> Iterator[None]:
+    """Let a full disk, say, reach the caller as a message rather than as silence."""
+    try:
+        yield
+    except OSError as error:
+        raise LocalInstanceError(f"the operating system refused: {error}") from error
+
+
+def _send(writer: asyncio.StreamWriter, **answer: object) -> None:
     if not writer.is_closing():
         writer.write(json.dumps(answer).encode() + b"\n")
 
 
 async def _flush(writer: asyncio.StreamWriter) -> None:
-    try:
+    with contextlib.suppress(ConnectionError):  # the sender has left
         await writer.drain()
-    except ConnectionError:
-        pass  # the sender has left
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -166,10 +187,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.set_inheritable(args.announce, False)
 
     def announce(word: bytes) -> None:
-        try:
+        with contextlib.suppress(BrokenPipeError):  # the starter has died; others will find us
             os.write(args.announce, word)
-        except BrokenPipeError:
-            pass  # the starter has died; the next one finds us
         os.close(args.announce)
 
     lock = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

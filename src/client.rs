@@ -1,0 +1,121 @@
+//! The client and its verbs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::database::Database;
+use crate::error::{Error, Result};
+use crate::stream::{ChatStream, Row};
+use crate::{native, postgresml};
+
+/// How a client keeps its connections.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The most connections that are open at a time. A completion holds one until it ends.
+    pub max_connections: usize,
+    /// How long a connection attempt may take.
+    pub connect_timeout: Duration,
+    /// How long a completion may wait for a connection while all are in use.
+    pub acquire_timeout: Duration,
+    /// How rows reach the client.
+    pub streaming: Streaming,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            max_connections: 100,
+            connect_timeout: Duration::from_secs(10),
+            acquire_timeout: Duration::from_secs(60),
+            streaming: Streaming::Push,
+        }
+    }
+}
+
+/// How the rows of a stream reach the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Streaming {
+    /// The server pushes each row as it is made: one statement, one round trip.
+    Push,
+    /// Rows are fetched through a cursor: for poolers that hold rows back until a statement ends.
+    Cursor,
+}
+
+/// A chat completion request.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// OpenAI's request body, as JSON.
+    pub body: String,
+    /// The `token` of a model object. It is kept out of the body, so that it gets into no log of
+    /// a database that has no use for it. Only PostgresML, which fetches models itself, has one.
+    pub token: Option<Secret>,
+}
+
+/// A text that is not printed.
+#[derive(Clone)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Request {
+    pub fn new(body: impl Into<String>) -> Request {
+        Request { body: body.into(), token: None }
+    }
+}
+
+/// What a database offers for completions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// Our extension.
+    Native,
+    /// PostgresML's `transform` functions.
+    PostgresMl,
+}
+
+/// Chat completions from one database.
+///
+/// Cheap to clone; clones share their connections. Nothing is connected before the first request.
+#[derive(Clone)]
+pub struct Client {
+    database: Arc<Database>,
+}
+
+impl Client {
+    /// A client for the database of a `postgres://` URL.
+    pub fn new(database_url: &str, options: Options) -> Result<Client> {
+        Ok(Client { database: Arc::new(Database::new(database_url, options)?) })
+    }
+
+    /// One `chat.completion` object.
+    pub async fn chat_completion(&self, request: Request) -> Result<Row> {
+        self.start(request, false).next().await.unwrap_or_else(|| {
+            Err(Error::new(crate::Kind::Database, "the database gave no answer").sqlstate("08P01"))
+        })
+    }
+
+    /// `chat.completion.chunk` objects as they are made. Dropping the stream ends the generation.
+    pub fn chat_completion_stream(&self, request: Request) -> ChatStream {
+        self.start(request, true)
+    }
+
+    /// Both verbs: rows, of which an unstreamed completion has one. Must be called inside a tokio
+    /// runtime, on which the request then runs.
+    pub(crate) fn start(&self, request: Request, stream: bool) -> ChatStream {
+        let database = self.database.clone();
+        ChatStream::spawn(move |rows| async move {
+            match database.dialect().await? {
+                Dialect::Native => native::run(&database, &request, stream, &rows).await,
+                Dialect::PostgresMl => postgresml::run(&database, &request, stream, &rows).await,
+            }
+        })
+    }
+
+    /// Host and database, for messages. Never the password.
+    pub fn describe(&self) -> &str {
+        self.database.describe()
+    }
+}

@@ -1,0 +1,210 @@
+//! Connections to the database, and what it can do.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, RecycleResult, Timeouts};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, Row};
+
+use crate::client::{Dialect, Options, Streaming};
+use crate::error::{Error, Kind, Result};
+
+/// A database and the connections to it.
+///
+/// Connections are pooled by deadpool rather than by sqlx's own pool: that one asks the server
+/// for a sign of life before each use, which is a round trip, and it retries a refused connection
+/// until its time is up and then reports a timeout in place of the cause.
+pub(crate) struct Database {
+    pool: Pool<Connector>,
+    options: Options,
+    dialect: OnceLock<Dialect>,
+}
+
+struct Connector {
+    options: PgConnectOptions,
+    timeout: Duration,
+    description: String,
+}
+
+impl Manager for Connector {
+    type Type = PgConnection;
+    type Error = Error;
+
+    async fn create(&self) -> Result<PgConnection> {
+        match tokio::time::timeout(self.timeout, self.options.connect()).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(self.cannot_connect(error)),
+            Err(_) => Err(Error::new(
+                Kind::Timeout,
+                format!("{} did not answer within {:?}", self.description, self.timeout),
+            )
+            .sqlstate("08001")),
+        }
+    }
+
+    /// A connection comes back only from a statement that ran to its end (see [`Lease`]), so it
+    /// needs no test. If the server has gone since, the next statement finds out and reconnects.
+    async fn recycle(&self, _: &mut PgConnection, _: &Metrics) -> RecycleResult<Error> {
+        Ok(())
+    }
+}
+
+impl Connector {
+    fn cannot_connect(&self, error: sqlx::Error) -> Error {
+        let problem = match &error {
+            sqlx::Error::Io(error) => error.to_string(),
+            _ => {
+                let error = Error::from(error);
+                // The server's own words and SQLSTATE: a wrong password, an unknown database.
+                return Error {
+                    message: format!("cannot connect to {}: {}", self.description, error.message),
+                    ..error
+                };
+            }
+        };
+        Error::new(Kind::Connection, format!("cannot connect to {}: {problem}", self.description))
+            .sqlstate("08001")
+            .hint("Is Postgres running there, and is the database URL right?")
+    }
+}
+
+impl Database {
+    pub fn new(url: &str, options: Options) -> Result<Database> {
+        let connect: PgConnectOptions = url.parse().map_err(|error: sqlx::Error| {
+            // The URL itself may hold a password, and is not repeated.
+            Error { hint: Some("It looks like postgresql://user:password@host:5432/database.".into()), ..error.into() }
+        })?;
+        let connect = match connect.get_application_name() {
+            Some(_) => connect,
+            None => connect.application_name("pgml"),
+        };
+        let description = describe(&connect);
+        let connector = Connector {
+            options: connect.disable_statement_logging(),
+            timeout: options.connect_timeout,
+            description,
+        };
+        let pool = Pool::builder(connector)
+            .max_size(options.max_connections)
+            .runtime(deadpool::Runtime::Tokio1)
+            .timeouts(Timeouts { wait: Some(options.acquire_timeout), create: None, recycle: None })
+            .build()
+            .map_err(|error| Error::new(Kind::Configuration, error.to_string()))?;
+        Ok(Database { pool, options, dialect: OnceLock::new() })
+    }
+
+    pub fn describe(&self) -> &str {
+        &self.pool.manager().description
+    }
+
+    pub fn streaming(&self) -> Streaming {
+        self.options.streaming
+    }
+
+    /// A connection, waiting for one while all are in use.
+    pub async fn lease(&self) -> Result<Lease> {
+        match self.pool.get().await {
+            Ok(object) => Ok(Lease { fresh: Object::metrics(&object).recycled.is_none(), object: Some(object) }),
+            Err(PoolError::Backend(error)) => Err(error),
+            Err(PoolError::Timeout(_)) => Err(Error::new(
+                Kind::Timeout,
+                format!(
+                    "all {} connections to {} were in use for {:?}",
+                    self.options.max_connections,
+                    self.describe(),
+                    self.options.acquire_timeout
+                ),
+            )
+            .hint("Raise max_connections or acquire_timeout, or read and close streams sooner.")),
+            Err(error) => Err(Error::new(Kind::Connection, error.to_string())),
+        }
+    }
+
+    /// Whether a failed request should be tried once more: its connection had been idle, and the
+    /// server has closed it since. What other idle connections there are is then as dead.
+    pub fn should_reconnect(&self, error: &Error, fresh: bool) -> bool {
+        let reconnect = error.is_connection() && !fresh;
+        if reconnect {
+            self.pool.retain(|_, _| false);
+        }
+        reconnect
+    }
+
+    /// What this database speaks. Asked once.
+    pub async fn dialect(&self) -> Result<Dialect> {
+        if let Some(dialect) = self.dialect.get() {
+            return Ok(*dialect);
+        }
+        let mut lease = self.lease().await?;
+        let row = sqlx::query(include_str!("dialect.sql")).fetch_one(lease.connection()).await;
+        let row = row.map_err(|error| {
+            let error = Error::from(error);
+            Error { message: format!("{}: {}", self.describe(), error.message), ..error }
+        })?;
+        let (native, postgresml, present) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        lease.give_back();
+        let dialect = match (native, postgresml, present) {
+            (true, _, _) => Dialect::Native,
+            (false, true, _) => Dialect::PostgresMl,
+            (false, false, true) => {
+                return Err(Error::new(
+                    Kind::Database,
+                    format!("permission denied for the functions of pgml in {}", self.describe()),
+                )
+                .sqlstate("42501")
+                .hint("GRANT USAGE ON SCHEMA pgml, and EXECUTE on its functions, to this role."));
+            }
+            (false, false, false) => {
+                return Err(Error::new(
+                    Kind::Database,
+                    format!("{} does not have the extension pgml", self.describe()),
+                )
+                .sqlstate("42883")
+                .hint("Install it with `make install-extension PG_CONFIG=…`, then run CREATE EXTENSION pgml; in this database."));
+            }
+        };
+        // Another request may have found out at the same time, and found the same.
+        let _ = self.dialect.set(dialect);
+        Ok(dialect)
+    }
+}
+
+/// A connection for the time of one statement.
+///
+/// Dropped without [`Lease::give_back`], it is closed, not reused: its statement may still run.
+/// Our extension notices a closed connection at once, ends the statement and lets the engine go;
+/// that needs no second connection and no right to cancel, and works through any pooler.
+pub(crate) struct Lease {
+    object: Option<Object<Connector>>,
+    /// Whether the connection was made for this lease.
+    pub fresh: bool,
+}
+
+impl Lease {
+    pub fn connection(&mut self) -> &mut PgConnection {
+        self.object.as_mut().expect("a lease holds its connection until it is given back")
+    }
+
+    /// The statement ran to its end: the connection can be used again.
+    pub fn give_back(mut self) {
+        drop(self.object.take());
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(object) = self.object.take() {
+            drop(Object::take(object));
+        }
+    }
+}
+
+/// Where a database is, without who asks and by which password.
+fn describe(options: &PgConnectOptions) -> String {
+    let name = options.get_database().unwrap_or(options.get_username());
+    match options.get_socket() {
+        Some(socket) => format!("database {name:?} at {}", socket.display()),
+        None => format!("database {name:?} at {}:{}", options.get_host(), options.get_port()),
+    }
+}

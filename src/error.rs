@@ -1,0 +1,121 @@
+//! What can go wrong, as a caller sees it.
+
+use std::fmt;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Where an error arose. What it means is in its SQLSTATE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The database, or the engine behind it, refused or failed.
+    Database,
+    /// The database cannot be reached, or was lost.
+    Connection,
+    /// Something took longer than it may.
+    Timeout,
+    /// The caller's own settings cannot be used.
+    Configuration,
+}
+
+/// An error of a completion. It holds no password, no key and no token.
+#[derive(Clone, Debug)]
+pub struct Error {
+    pub kind: Kind,
+    pub message: String,
+    /// Postgres's five-character code; `None` where no server was asked.
+    pub sqlstate: Option<String>,
+    /// The request parameter at fault: `messages[0].content`.
+    pub param: Option<String>,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Error {
+        Error { kind, message: message.into(), sqlstate: None, param: None, detail: None, hint: None }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Error {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn sqlstate(mut self, sqlstate: impl Into<String>) -> Error {
+        self.sqlstate = Some(sqlstate.into());
+        self
+    }
+
+    /// Whether the connection, rather than the request, is at fault.
+    pub(crate) fn is_connection(&self) -> bool {
+        // 57P01 to 57P03: the server shuts down, crashed or cannot connect now.
+        self.kind == Kind::Connection || self.sqlstate.as_deref().is_some_and(|code| code.starts_with("57P0"))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, " ({hint})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Error {
+        match error {
+            sqlx::Error::Database(error) => match error.try_downcast::<sqlx::postgres::PgDatabaseError>() {
+                Ok(error) => from_postgres(&error),
+                Err(error) => Error::new(Kind::Database, error.to_string()),
+            },
+            sqlx::Error::Io(error) => {
+                Error::new(Kind::Connection, format!("the connection to the database was lost: {error}")).sqlstate("08006")
+            }
+            sqlx::Error::Tls(error) => {
+                Error::new(Kind::Connection, format!("TLS to the database failed: {error}")).sqlstate("08001")
+            }
+            sqlx::Error::Configuration(error) => {
+                Error::new(Kind::Configuration, format!("the database URL cannot be used: {error}"))
+            }
+            other => Error::new(Kind::Connection, format!("the connection to the database failed: {other}")).sqlstate("08P01"),
+        }
+    }
+}
+
+fn from_postgres(error: &sqlx::postgres::PgDatabaseError) -> Error {
+    // The extension names the parameter at fault in the detail's first line.
+    let (param, detail) = match error.detail() {
+        None => (None, None),
+        Some(detail) => {
+            let (first, rest) = detail.split_once('\n').unwrap_or((detail, ""));
+            match first.strip_prefix("Parameter: ") {
+                Some(param) => (Some(param.to_owned()), (!rest.is_empty()).then(|| rest.to_owned())),
+                None => (None, Some(detail.to_owned())),
+            }
+        }
+    };
+    Error {
+        kind: Kind::Database,
+        message: error.message().to_owned(),
+        sqlstate: Some(error.code().to_owned()),
+        param,
+        detail,
+        hint: error.hint().map(str::to_owned),
+    }
+}
+
+impl From<pgml_protocol::Error> for Error {
+    fn from(error: pgml_protocol::Error) -> Error {
+        Error {
+            kind: Kind::Database,
+            sqlstate: Some(error.kind.sqlstate().to_owned()),
+            message: error.message,
+            param: error.param,
+            detail: error.detail,
+            hint: error.hint,
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! PostgresML's dialect: `pgml.transform`, and `pgml.transform_stream` through a cursor.
+//!
+//! A stock PostgresML server (2.8 to 2.10) hands `args` to transformers, so they are said in its
+//! words. It tells neither why a text ended nor how many tokens it has: `finish_reason` and
+//! `usage` are null here, and not invented.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use pgml_protocol::Request as Checked;
+use serde_json::{Map, Value, json};
+use sqlx::postgres::{PgArguments, PgConnection, PgRow};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, Executor, Postgres};
+
+use crate::client::Request;
+use crate::database::Database;
+use crate::error::{Error, Kind, Result};
+use crate::stream::{Row, Rows};
+
+const COMPLETION: &str = "SELECT pgml.transform(task => $1::jsonb, args => $2::jsonb, inputs => $3::jsonb[])";
+const CURSOR: &str =
+    "DECLARE c NO SCROLL CURSOR FOR SELECT pgml.transform_stream(task => $1::jsonb, args => $2::jsonb, inputs => $3::jsonb[])";
+/// Transformers stops after 20 tokens if it is not told otherwise; PostgresML's own SDK says 1000.
+const DEFAULT_MAX_NEW_TOKENS: u64 = 1000;
+
+/// Rows fetched at a time, at most.
+const MAX_BATCH: u32 = 256;
+
+pub(crate) async fn run(database: &Database, request: &Request, stream: bool, rows: &Rows) -> Result<()> {
+    let body = serde_json::from_str(&request.body)
+        .map_err(|error| Error::new(Kind::Configuration, format!("the request is no JSON: {error}")))?;
+    let checked = Checked::parse(body)?;
+    let token = request.token.as_ref().map(|token| token.0.as_str());
+    let arguments = Arguments::new(&checked, token)?;
+    let reply = Reply::new(&checked);
+    loop {
+        let mut lease = database.lease().await?;
+        let mut started = false;
+        let result = if stream {
+            transform_stream(lease.connection(), &arguments, &reply, rows, &mut started).await
+        } else {
+            transform(lease.connection(), &arguments, &reply, rows).await
+        };
+        match result {
+            Ok(true) => return Ok(lease.give_back()),
+            Ok(false) => return Ok(()),
+            Err(error) if !started && database.should_reconnect(&error, lease.fresh) => (),
+            Err(error) => {
+                if !error.is_connection() {
+                    lease.give_back();
+                }
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// False when nobody reads any more.
+async fn transform(connection: &mut PgConnection, arguments: &Arguments, reply: &Reply, rows: &Rows) -> Result<bool> {
+    let row = arguments.bind(sqlx::query(COMPLETION)).fetch_one(connection).await?;
+    let choices: Vec<Value> = texts(&Row::received(row)?)?
+        .into_iter()
+        .enumerate()
+        .map(|(index, content)| {
+            json!({"index": index, "message": {"role": "assistant", "content": content}, "logprobs": null, "finish_reason": null})
+        })
+        .collect();
+    Ok(rows.push(reply.row("chat.completion", choices.into(), true)).await)
+}
+
+async fn transform_stream(
+    connection: &mut PgConnection,
+    arguments: &Arguments,
+    reply: &Reply,
+    rows: &Rows,
+    started: &mut bool,
+) -> Result<bool> {
+    let mut cursor = Cursor::declare(connection, arguments.bind(sqlx::query(CURSOR))).await?;
+    let mut roles_sent = vec![false; reply.n];
+    while let Some(batch) = cursor.fetch().await? {
+        *started = true;
+        for row in batch {
+            for (index, content) in texts(&Row::received(row)?)?.into_iter().enumerate() {
+                if content.is_empty() {
+                    continue;
+                }
+                let mut delta = json!({"content": content});
+                if roles_sent.get(index) == Some(&false) {
+                    roles_sent[index] = true;
+                    delta["role"] = "assistant".into();
+                }
+                let choice = json!([{"index": index, "delta": delta, "logprobs": null, "finish_reason": null}]);
+                if !rows.push(reply.row("chat.completion.chunk", choice, false)).await {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+    cursor.close().await?;
+    Ok(true)
+}
+
+/// The strings of a row, one for each choice.
+fn texts(row: &Row) -> Result<Vec<String>> {
+    serde_json::from_slice(row.json()?).map_err(|_| {
+        Error::new(Kind::Database, "pgml.transform did not answer with an array of strings")
+            .sqlstate("08P01")
+            .hint("Is this PostgresML 2.8 or newer?")
+    })
+}
+
+/// What every answer to one request repeats.
+struct Reply {
+    id: String,
+    created: u64,
+    model: String,
+    n: usize,
+}
+
+impl Reply {
+    fn new(request: &Checked) -> Reply {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // Unique on this machine, which is all that an id that no server has seen can be.
+        let id = format!("chatcmpl-{:x}-{:x}", std::process::id(), now.as_nanos());
+        Reply { id, created: now.as_secs(), model: request.model.clone(), n: request.n }
+    }
+
+    fn row(&self, object: &str, choices: Value, usage: bool) -> Row {
+        let mut row = json!({
+            "id": self.id, "object": object, "created": self.created, "model": self.model,
+            "system_fingerprint": null, "choices": choices,
+        });
+        if usage {
+            row["usage"] = Value::Null;
+        }
+        Row::made(row.to_string())
+    }
+}
+
+/// The three arguments of `pgml.transform`.
+struct Arguments {
+    task: String,
+    args: String,
+    inputs: Vec<String>,
+}
+
+impl Arguments {
+    fn new(request: &Checked, token: Option<&str>) -> Result<Arguments> {
+        let mut task = request.model_options.clone();
+        task.insert("task".into(), "conversational".into());
+        task.insert("model".into(), request.model.clone().into());
+        if let Some(token) = token {
+            task.insert("token".into(), token.into());
+        }
+        let messages = request.messages().as_array().into_iter().flatten();
+        Ok(Arguments {
+            task: Value::Object(task).to_string(),
+            args: Value::Object(args(request)?).to_string(),
+            inputs: messages.map(Value::to_string).collect(),
+        })
+    }
+
+    fn bind<'q>(&'q self, query: Query<'q, Postgres, PgArguments>) -> Query<'q, Postgres, PgArguments> {
+        query.bind(&self.task).bind(&self.args).bind(&self.inputs)
+    }
+}
+
+/// A request's parameters in the words of transformers' `generate`.
+fn args(request: &Checked) -> Result<Map<String, Value>> {
+    let mut args = Map::new();
+    let mut max_new_tokens = DEFAULT_MAX_NEW_TOKENS.into();
+    for (name, value) in &request.parameters {
+        match name.as_str() {
+            "messages" => (),
+            "max_tokens" | "max_completion_tokens" => max_new_tokens = value.clone(),
+            // Without sampling transformers takes the likeliest token, which temperature 0 means.
+            "temperature" => {
+                let sample = value.as_f64() != Some(0.0);
+                args.insert("do_sample".into(), sample.into());
+                if sample {
+                    args.insert("temperature".into(), value.clone());
+                }
+            }
+            "top_p" | "top_k" | "min_p" | "repetition_penalty" => drop(args.insert(name.clone(), value.clone())),
+            // These say nothing about the text.
+            "user" | "metadata" | "store" | "service_tier" | "safety_identifier" | "prompt_cache_key" => (),
+            _ => {
+                return Err(pgml_protocol::Error {
+                    param: Some(name.clone()),
+                    ..pgml_protocol::Error::new(
+                        pgml_protocol::Kind::Unsupported,
+                        format!("{name}: PostgresML's pgml.transform cannot do this"),
+                    )
+                }
+                .hint("The extension pgml 2 can.")
+                .into());
+            }
+        }
+    }
+    args.insert("max_new_tokens".into(), max_new_tokens);
+    args.insert("num_return_sequences".into(), request.n.into());
+    if let Some(template) = &request.chat_template {
+        args.insert("chat_template".into(), template.clone().into());
+    }
+    Ok(args)
+}
+
+/// A cursor that fetches as many rows at a time as come within about one round trip: one by one
+/// while the model is slower than the network, many when it is faster.
+pub(crate) struct Cursor<'c> {
+    connection: &'c mut PgConnection,
+    round_trip: Duration,
+    batch: u32,
+    ended: bool,
+}
+
+impl<'c> Cursor<'c> {
+    /// Opens a transaction, and in it the cursor `c` by the DECLARE given.
+    pub async fn declare(connection: &'c mut PgConnection, declare: Query<'_, Postgres, PgArguments>) -> Result<Cursor<'c>> {
+        let start = Instant::now();
+        connection.execute("BEGIN READ ONLY").await?;
+        let round_trip = start.elapsed();
+        let mut cursor = Cursor { connection, round_trip, batch: 1, ended: false };
+        match declare.execute(&mut *cursor.connection).await {
+            Ok(_) => Ok(cursor),
+            Err(error) => Err(cursor.fail(error).await),
+        }
+    }
+
+    /// The next rows; `None` after the last.
+    pub async fn fetch(&mut self) -> Result<Option<Vec<PgRow>>> {
+        if self.ended {
+            return Ok(None);
+        }
+        let start = Instant::now();
+        let fetch = sqlx::raw_sql(AssertSqlSafe(format!("FETCH {} FROM c", self.batch)));
+        let rows = match fetch.fetch_all(&mut *self.connection).await {
+            Ok(rows) => rows,
+            Err(error) => return Err(self.fail(error).await),
+        };
+        self.ended = rows.len() < self.batch as usize;
+        self.batch = next_batch(self.batch, start.elapsed(), self.round_trip);
+        Ok((!rows.is_empty()).then_some(rows))
+    }
+
+    pub async fn close(self) -> Result<()> {
+        self.connection.execute("COMMIT").await?;
+        Ok(())
+    }
+
+    /// Leaves the failed transaction, so that the connection can be used again.
+    async fn fail(&mut self, error: sqlx::Error) -> Error {
+        let error = Error::from(error);
+        if error.is_connection() {
+            return error;
+        }
+        match self.connection.execute("ROLLBACK").await {
+            Ok(_) => error,
+            // The connection is gone as well: the first error is still the one to tell, and its
+            // kind keeps the connection from being used again.
+            Err(_) => Error { kind: Kind::Connection, ..error },
+        }
+    }
+}
+
+fn next_batch(batch: u32, took: Duration, round_trip: Duration) -> u32 {
+    let making = took.saturating_sub(round_trip).as_secs_f64() / f64::from(batch);
+    let fits = if making > 0.0 { round_trip.as_secs_f64() / making } else { f64::from(MAX_BATCH) };
+    // At most double: one fast answer proves little.
+    (fits as u32).clamp(1, MAX_BATCH).min(batch * 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn milliseconds(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+
+    #[test]
+    fn a_slow_model_is_read_row_by_row() {
+        assert_eq!(next_batch(1, milliseconds(51), milliseconds(1)), 1);
+        assert_eq!(next_batch(8, milliseconds(401), milliseconds(1)), 1);
+    }
+
+    #[test]
+    fn a_fast_model_is_read_in_growing_batches() {
+        assert_eq!(next_batch(1, milliseconds(20), milliseconds(20)), 2);
+        assert_eq!(next_batch(200, milliseconds(20), milliseconds(20)), MAX_BATCH);
+        // Ten rows in a round trip's time.
+        assert_eq!(next_batch(10, milliseconds(40), milliseconds(20)), 10);
+    }
+
+    #[test]
+    fn parameters_are_said_in_transformers_words() {
+        let request = Checked::parse(json!({
+            "model": {"model": "m", "revision": "main"}, "messages": [{"role": "user", "content": "hi"}],
+            "max_tokens": 5, "temperature": 0, "n": 2, "chat_template": "{{ messages }}", "top_p": 0.5,
+        }))
+        .unwrap();
+        let arguments = Arguments::new(&request, Some("hf_secret")).unwrap();
+        let task: Value = serde_json::from_str(&arguments.task).unwrap();
+        assert_eq!(task, json!({"task": "conversational", "model": "m", "revision": "main", "token": "hf_secret"}));
+        let args: Value = serde_json::from_str(&arguments.args).unwrap();
+        assert_eq!(
+            args,
+            json!({"max_new_tokens": 5, "do_sample": false, "num_return_sequences": 2, "chat_template": "{{ messages }}", "top_p": 0.5})
+        );
+        assert_eq!(arguments.inputs, [r#"{"role":"user","content":"hi"}"#]);
+    }
+
+    #[test]
+    fn what_postgresml_cannot_do_is_refused_by_name() {
+        let request = Checked::parse(json!({
+            "model": "m", "messages": [{"role": "user", "content": "hi"}], "logit_bias": {"1": 2},
+        }))
+        .unwrap();
+        assert_eq!(Arguments::new(&request, None).err().unwrap().param.as_deref(), Some("logit_bias"));
+    }
+}

@@ -1,0 +1,110 @@
+//! The class `Client`: what the Python package builds on.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use super::errors::raise;
+use super::request;
+use super::runtime;
+use super::stream::{ChatCompletionStream, Goal, Step, Steps};
+use super::wake::{block_on, lock};
+use crate::{Client as Core, Options, Streaming};
+
+/// Requests to one database. `pgml.OpenSourceAI` is its public face.
+#[pyclass(frozen, module = "pgml._pgml")]
+pub struct Client {
+    database_url: String,
+    options: Options,
+    /// With the process that made it: connections must not be shared over a fork.
+    core: Mutex<(u32, Core)>,
+}
+
+impl Client {
+    fn start(&self, py: Python<'_>, request: &Bound<'_, PyAny>, stream: bool) -> PyResult<std::sync::Arc<Steps>> {
+        let request = request::read(request)?;
+        let runtime = runtime::handle()?;
+        let _entered = runtime.enter();
+        Ok(Steps::new(self.core(py)?.start(request, stream), stream))
+    }
+
+    fn core(&self, py: Python<'_>) -> PyResult<Core> {
+        let mut core = lock(&self.core);
+        let process = std::process::id();
+        if core.0 != process {
+            let own = Core::new(&self.database_url, self.options.clone()).map_err(|error| raise(py, error))?;
+            // The parent's connections are left alone: to close them would be to speak on them.
+            std::mem::forget(std::mem::replace(&mut *core, (process, own)));
+        }
+        Ok(core.1.clone())
+    }
+}
+
+#[pymethods]
+impl Client {
+    #[new]
+    #[pyo3(signature = (database_url, *, max_connections, connect_timeout, acquire_timeout, streaming))]
+    fn new(
+        py: Python<'_>,
+        database_url: String,
+        max_connections: usize,
+        connect_timeout: f64,
+        acquire_timeout: f64,
+        streaming: &str,
+    ) -> PyResult<Client> {
+        if max_connections == 0 {
+            return Err(PyValueError::new_err("max_connections: must be at least 1"));
+        }
+        let streaming = match streaming {
+            "push" => Streaming::Push,
+            "cursor" => Streaming::Cursor,
+            other => return Err(PyValueError::new_err(format!("streaming: must be 'push' or 'cursor', not {other:?}"))),
+        };
+        let options = Options {
+            max_connections,
+            connect_timeout: seconds("connect_timeout", connect_timeout)?,
+            acquire_timeout: seconds("acquire_timeout", acquire_timeout)?,
+            streaming,
+        };
+        let core = Core::new(&database_url, options.clone()).map_err(|error| raise(py, error))?;
+        Ok(Client { database_url, options, core: Mutex::new((std::process::id(), core)) })
+    }
+
+    /// One completion. Waits for it without the GIL.
+    fn completion(&self, py: Python<'_>, request: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+        let steps = self.start(py, request, false)?;
+        block_on(py, |context| steps.poll(py, context))?
+    }
+
+    /// An awaitable of one completion.
+    fn completion_async(&self, py: Python<'_>, request: &Bound<'_, PyAny>) -> PyResult<Step> {
+        Ok(Step::new(self.start(py, request, false)?, Goal::Completion))
+    }
+
+    /// A stream of chunks, once the first is there.
+    fn stream(&self, py: Python<'_>, request: &Bound<'_, PyAny>) -> PyResult<ChatCompletionStream> {
+        let steps = self.start(py, request, true)?;
+        block_on(py, |context| steps.poll_first(py, context))??;
+        Ok(ChatCompletionStream(steps))
+    }
+
+    /// An awaitable of a stream of chunks.
+    fn stream_async(&self, py: Python<'_>, request: &Bound<'_, PyAny>) -> PyResult<Step> {
+        Ok(Step::new(self.start(py, request, true)?, Goal::Stream))
+    }
+
+    /// Host and database, never the password.
+    fn describe(&self) -> String {
+        lock(&self.core).1.describe().to_owned()
+    }
+}
+
+fn seconds(name: &str, value: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(value)
+        .ok()
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| PyValueError::new_err(format!("{name}: must be a number of seconds above 0, not {value}")))
+}
+

@@ -1,0 +1,34 @@
+//! `pgml._pgml`: the client for Python.
+//!
+//! * [`client`]: the class `Client`, what the Python package calls.
+//! * [`request`]: Python objects to JSON, once a request.
+//! * [`objects`]: JSON to Python objects, once a chunk.
+//! * [`stream`]: the two iterators over one step function, and the awaitable of a step.
+//! * [`wake`]: how a thread or an event loop waits for a row.
+//! * [`errors`]: errors as Python exceptions.
+
+use pyo3::prelude::*;
+
+mod client;
+mod errors;
+mod objects;
+mod request;
+mod runtime;
+mod stream;
+mod wake;
+
+#[pymodule(gil_used = false)]
+mod _pgml {
+    #[pymodule_export]
+    use super::client::Client;
+    #[pymodule_export]
+    use super::stream::{AsyncChatCompletionStream, ChatCompletionStream, Step};
+    #[pymodule_export]
+    use super::wake::LoopWaker;
+    use super::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

@@ -1,0 +1,251 @@
+//! Streams for Python: two iterators over one step function.
+
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::errors::raise;
+use super::objects::Objects;
+use super::wake::{block_on, future, lock};
+use crate::ChatStream;
+
+/// A request under way, as Python sees it.
+pub struct Steps {
+    stream: bool,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// `None` once it has ended or is closed.
+    rows: Option<ChatStream>,
+    objects: Objects,
+}
+
+impl Steps {
+    pub fn new(rows: ChatStream, stream: bool) -> Arc<Steps> {
+        Arc::new(Steps { stream, state: Mutex::new(State { rows: Some(rows), objects: Objects::None }) })
+    }
+
+    /// The one step: the next object, or `None` at the end. After an error the stream has ended.
+    pub fn poll(&self, py: Python<'_>, context: &mut Context<'_>) -> Poll<PyResult<Option<Py<PyAny>>>> {
+        let mut state = lock(&self.state);
+        loop {
+            if let Some(object) = state.objects.take(py, self.stream) {
+                return Poll::Ready(object.map(Some));
+            }
+            let Some(rows) = &mut state.rows else { return Poll::Ready(Ok(None)) };
+            match rows.poll_next(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(row))) => match Objects::read(py, &row) {
+                    Ok(objects) => state.objects = objects,
+                    Err(error) => {
+                        state.rows = None;
+                        return Poll::Ready(Err(error));
+                    }
+                },
+                Poll::Ready(Some(Err(error))) => {
+                    state.rows = None;
+                    return Poll::Ready(Err(raise(py, error)));
+                }
+                Poll::Ready(None) => {
+                    state.rows = None;
+                    return Poll::Ready(Ok(None));
+                }
+            }
+        }
+    }
+
+    /// Waits until the first object is there, or the error that comes in its place.
+    pub fn poll_first(&self, py: Python<'_>, context: &mut Context<'_>) -> Poll<PyResult<()>> {
+        let mut state = lock(&self.state);
+        let Some(rows) = &mut state.rows else { return Poll::Ready(Ok(())) };
+        match rows.poll_next(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(Ok(row))) => {
+                let objects = Objects::read(py, &row);
+                Poll::Ready(objects.map(|objects| state.objects = objects))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Err(raise(py, error))),
+            Poll::Ready(None) => {
+                state.rows = None;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    /// Ends the request: its connection closes, and the engine stops.
+    pub fn close(&self) {
+        let mut state = lock(&self.state);
+        state.rows = None;
+        state.objects = Objects::None;
+    }
+}
+
+/// An iterator over the chunks of a completion, as the model makes them.
+///
+/// Also a context manager: leaving the ``with`` block, like ``close()`` and like dropping the
+/// iterator, ends the generation in the engine. A stream that breaks half-way raises an
+/// exception of ``pgml.APIError``; it never ends as if it were complete.
+#[pyclass(frozen, module = "pgml")]
+pub struct ChatCompletionStream(pub Arc<Steps>);
+
+#[pymethods]
+impl ChatCompletionStream {
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        block_on(py, |context| self.0.poll(py, context))?
+    }
+
+    fn __enter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, _exception: &Bound<'_, PyTuple>) {
+        self.0.close();
+    }
+
+    /// End the generation. Closing a stream that has ended does nothing.
+    fn close(&self) {
+        self.0.close();
+    }
+}
+
+/// An asynchronous iterator over the chunks of a completion, as the model makes them.
+///
+/// Also an asynchronous context manager: leaving the ``async with`` block, like ``aclose()``,
+/// cancelling the task that waits for a chunk, and dropping the iterator, ends the generation in
+/// the engine. A stream that breaks half-way raises an exception of ``pgml.APIError``; it never
+/// ends as if it were complete.
+#[pyclass(frozen, module = "pgml")]
+pub struct AsyncChatCompletionStream(pub Arc<Steps>);
+
+#[pymethods]
+impl AsyncChatCompletionStream {
+    fn __aiter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __anext__(&self) -> Step {
+        Step::new(self.0.clone(), Goal::Chunk)
+    }
+
+    fn __aenter__(slf: Bound<'_, Self>) -> Step {
+        Step::new(slf.get().0.clone(), Goal::Value(slf.into_any().unbind()))
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __aexit__(&self, _exception: &Bound<'_, PyTuple>, py: Python<'_>) -> Step {
+        self.aclose(py)
+    }
+
+    /// End the generation. Closing a stream that has ended does nothing.
+    fn aclose(&self, py: Python<'_>) -> Step {
+        self.0.close();
+        Step::new(self.0.clone(), Goal::Value(py.None()))
+    }
+}
+
+/// What a step is awaited for.
+pub enum Goal {
+    /// The next chunk.
+    Chunk,
+    /// The only object of an unstreamed completion.
+    Completion,
+    /// The stream itself, once its first chunk or its error is there.
+    Stream,
+    /// This, at once.
+    Value(Py<PyAny>),
+}
+
+/// The awaitable of one step. It completes at once, without the event loop, while chunks are there.
+#[pyclass(frozen, module = "pgml._pgml")]
+pub struct Step {
+    steps: Arc<Steps>,
+    goal: Goal,
+    /// The iterator of the future that is being waited for.
+    waiting: Mutex<Option<Py<PyAny>>>,
+}
+
+impl Step {
+    pub fn new(steps: Arc<Steps>, goal: Goal) -> Step {
+        Step { steps, goal, waiting: Mutex::new(None) }
+    }
+
+    /// The value of the goal, or nothing if it has to be waited for.
+    fn poll(&self, py: Python<'_>, context: &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> {
+        match &self.goal {
+            Goal::Chunk => self.steps.poll(py, context).map(|step| step?.ok_or_else(|| PyStopAsyncIteration::new_err(()))),
+            Goal::Completion => self.steps.poll(py, context).map(|step| Ok(step?.unwrap_or_else(|| py.None()))),
+            Goal::Stream => self.steps.poll_first(py, context).map(|first| {
+                first?;
+                Ok(Py::new(py, AsyncChatCompletionStream(self.steps.clone()))?.into_any())
+            }),
+            Goal::Value(value) => Poll::Ready(Ok(value.clone_ref(py))),
+        }
+    }
+}
+
+#[pymethods]
+impl Step {
+    fn __await__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    /// Yields a future for the event loop to wait for, or stops with the value.
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let done = |value: PyResult<Py<PyAny>>| Err(PyStopIteration::new_err((value?,)));
+        let mut waiting = lock(&self.waiting);
+        if waiting.is_none() {
+            // Most often something is there already, and no future needs to be made.
+            if let Poll::Ready(value) = self.poll(py, &mut Context::from_waker(std::task::Waker::noop())) {
+                return done(value);
+            }
+        }
+        loop {
+            if let Some(future) = waiting.as_ref() {
+                // The future yields itself while it is pending, and then stops.
+                match future.bind(py).call_method0("__next__") {
+                    Ok(future) => return Ok(future.unbind()),
+                    Err(stop) if stop.is_instance_of::<PyStopIteration>(py) => *waiting = None,
+                    Err(error) => return Err(error),
+                }
+            }
+            let (future, waker) = future(py)?;
+            match self.poll(py, &mut Context::from_waker(&waker)) {
+                Poll::Ready(value) => return done(value),
+                Poll::Pending => *waiting = Some(future.bind(py).call_method0("__await__")?.unbind()),
+            }
+        }
+    }
+
+    /// Cancelling the task that waits ends the generation.
+    #[pyo3(signature = (kind, value=None, _traceback=None))]
+    fn throw(
+        &self,
+        kind: Bound<'_, PyAny>,
+        value: Option<Bound<'_, PyAny>>,
+        _traceback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        self.steps.close();
+        match value {
+            Some(value) if !value.is_none() => Err(PyErr::from_value(value)),
+            _ => Err(PyErr::from_value(kind)),
+        }
+    }
+
+    /// As throw, when the coroutine that waits is closed.
+    fn close(&self) {
+        self.steps.close();
+    }
+}
