@@ -55,3 +55,8 @@ install-extension: extension ## Build the extension and install it into the serv
 	install -m 755 target/release/libpgml_extension.so "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)/pgml.so"
 	install -m 644 $(EXTENSION_SQL) "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension"
 	@echo "Installed. In psql: CREATE EXTENSION pgml;"
+
+run: develop ## Build, start the local instance, and stream an answer to the spec's question
+	@env -u DATABASE_URL -u PGML_DATABASE_URL $(BIN)/pgml chat \
+	    --system 'You are a friendly chatbot who always responds in the style of a pirate' \
+	    'How many helicopters can a human eat in one sitting?'

@@ -16,13 +16,14 @@ import sysconfig
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import psycopg
 import pytest
 
 from pgml import local
-from pgml.local import home, hub, models, postgres
+from pgml.local import account, control, home, hub, models, postgres
 
 ROOT = os.geteuid() == 0
 DEADLINE = 60_000  # milliseconds, for events that come within one or two seconds
@@ -66,7 +67,7 @@ def instance(progress: list[str]) -> Iterator[local.Status]:
             assert local.stop()
 
 
-def query(sql: str) -> list[tuple[object, ...]]:
+def query(sql: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(local.url(), autocommit=True) as connection:
         cursor = connection.execute(sql)
         return cursor.fetchall() if cursor.description else []
@@ -243,23 +244,20 @@ def test_whatever_is_killed_the_next_start_repairs(fresh: Path) -> None:
     query("CREATE TABLE survivor AS SELECT 42 AS answer")
     for victim in ("supervisor", "postgres", "engine", "everything"):
         status = running()
-        members = family(status.supervisor_pid)
-        pids = {
+        members = {pid: os.pidfd_open(pid) for pid in family(status.supervisor_pid)}
+        victims = {
             "supervisor": [status.supervisor_pid],
             "postgres": [status.postgres_pid],
             "engine": [status.models[0].pid],
-            "everything": members,
-        }
-        watched = [os.pidfd_open(pid) for pid in members]
-        killed = []
-        for pid in pids[victim]:
-            assert pid is not None
-            killed.append(os.pidfd_open(pid))
-            os.kill(pid, signal.SIGKILL)
-        wait_gone(killed)
+            "everything": list(members),
+        }[victim]
+        for pid in victims:
+            with contextlib.suppress(ProcessLookupError):  # died with the first of them
+                signal.pidfd_send_signal(members[pid], signal.SIGKILL)
+        wait_gone([os.dup(members[pid]) for pid in victims])
         local.start()
         assert running().supervisor_pid != status.supervisor_pid
-        wait_gone(watched)
+        wait_gone(list(members.values()))
         assert query("SELECT answer FROM survivor") == [(42,)]
 
 
@@ -283,6 +281,19 @@ def test_stop_during_a_start_is_an_error_for_the_starter(fresh: Path) -> None:
     assert stopped[0]
     local.start()
     assert query("SELECT 1") == [(1,)]
+
+
+def test_a_supervisor_that_hangs_is_named(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    local.start()
+    pid = running().supervisor_pid
+    monkeypatch.setattr(control, "_PATIENCE", 0.1)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for call in (local.start, local.status, local.stop):
+            with pytest.raises(local.LocalInstanceError, match=f"`kill -9 {pid}`"):
+                call()
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def test_stale_files_are_put_right(fresh: Path) -> None:
@@ -353,7 +364,7 @@ def test_a_file_that_no_engine_can_load_harms_nothing(
 ) -> None:
     broken = directory / "broken.gguf"
     broken.write_bytes(b"GGUF" + bytes(1000))
-    with pytest.raises(local.LocalInstanceError, match=f"cannot load {broken}.*\n"):
+    with pytest.raises(local.LocalInstanceError, match=f"cannot load {broken}"):
         local.add_model(str(broken))
     assert running().models == instance.models
     assert query("SELECT count(*) FROM pgml.models WHERE name = 'broken'") == [(0,)]
@@ -416,7 +427,7 @@ def test_a_repository_is_a_source(directory: Path, monkeypatch: pytest.MonkeyPat
         model = models.resolve(source, None, told.append)
         assert model == models.Model("org/M-GGUF", directory / file, source)
         assert told.pop() == f"fetching {file} of org/M-GGUF from Hugging Face"
-    with pytest.raises(local.LocalInstanceError, match="has no Q2_K; it has: .*M-Q8_0"):
+    with pytest.raises(local.LocalInstanceError, match=r"has no Q2_K; it has: .*M-Q8_0"):
         models.resolve("org/M-GGUF:Q2_K", None, print)
     with pytest.raises(local.LocalInstanceError, match="holds no GGUF file"):
         hub.choose("org/M", ["model.safetensors"], None)
@@ -545,6 +556,27 @@ def test_root_with_a_home_that_its_servers_cannot_enter(
     with pytest.raises(local.LocalInstanceError, match=f"pgml, who cannot enter {directory}"):
         local.start()
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+def test_a_user_without_a_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 4_000_000)
+    with pytest.raises(local.LocalInstanceError, match="user id 4000000 has no name"):
+        account.resolve()
+
+
+@pytest.mark.skipif(not ROOT, reason="only root needs another account")
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [(None, "there is no useradd"), (("pgml", "x", 1000, 1000, "", "", ""), "is not one")],
+)
+def test_root_without_a_system_account_is_told(
+    monkeypatch: pytest.MonkeyPatch, entry: tuple[object, ...] | None, message: str
+) -> None:
+    found = None if entry is None else pwd.struct_passwd(entry)
+    monkeypatch.setattr(account, "_find", lambda: found)
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    with pytest.raises(local.LocalInstanceError, match=message):
+        account.resolve()
 
 
 def test_other_systems_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,6 +131,7 @@ def _describe(status: local.Status) -> Iterator[str]:
     yield f"{'running' if status.ready else 'starting'}    {status.url}"
     yield f"home       {status.home}"
     yield f"postgres   {status.versions['postgres']}, process {status.postgres_pid}"
+    yield f"engine     xllamacpp {status.versions['engine']}"
     for model in status.models:
         state = f"not served: {model.failure}" if model.failure else f"process {model.pid}"
         yield f"model      {model.name}, {state}"
@@ -182,8 +183,10 @@ def _where(args: argparse.Namespace) -> tuple[str, str]:
     )
     if args.model:
         return url, args.model
-    if local.is_installed() and url == local.url():
-        return url, local.DEFAULT_MODEL
+    # Where there can be no local instance, the URL is not its.
+    with contextlib.suppress(local.LocalInstanceError):
+        if url == local.url():
+            return url, local.DEFAULT_MODEL
     raise local.LocalInstanceError(
         "which model? The database is not the local instance, so say --model NAME "
         "(`SELECT name FROM pgml.models` lists those of a database)"

@@ -73,9 +73,9 @@ impl Client {
     }
 
     /// One completion. Waits for it without the GIL.
-    fn completion(&self, py: Python<'_>, request: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+    fn completion(&self, py: Python<'_>, request: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let steps = self.start(py, request, false)?;
-        block_on(py, |context| steps.poll(py, context))?
+        block_on(py, |context| steps.poll_completion(py, context))?
     }
 
     /// An awaitable of one completion.

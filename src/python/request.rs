@@ -135,20 +135,8 @@ impl<'py> Writer<'py> {
         if text.contains('\0') {
             return Err(self.wrong("holds a NUL character, which Postgres cannot store".into()));
         }
-        self.json.push('"');
-        let mut rest = text;
-        while let Some(position) = rest.bytes().position(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
-            self.json.push_str(&rest[..position]);
-            match rest.as_bytes()[position] {
-                b'"' => self.json.push_str("\\\""),
-                b'\\' => self.json.push_str("\\\\"),
-                b'\n' => self.json.push_str("\\n"),
-                control => drop(write!(self.json, "\\u{control:04x}")),
-            }
-            rest = &rest[position + 1..];
-        }
-        self.json.push_str(rest);
-        self.json.push('"');
+        // A string always is JSON.
+        self.json.push_str(&serde_json::to_string(text).unwrap_or_default());
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use pyo3::types::PyTuple;
 use super::errors::raise;
 use super::objects::Objects;
 use super::wake::{block_on, future, lock};
-use crate::ChatStream;
+use crate::{ChatStream, Error, Kind};
 
 /// A request under way, as Python sees it.
 pub struct Steps {
@@ -56,6 +56,13 @@ impl Steps {
                 }
             }
         }
+    }
+
+    /// The one object of an unstreamed completion.
+    pub fn poll_completion(&self, py: Python<'_>, context: &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> {
+        self.poll(py, context).map(|step| {
+            step?.ok_or_else(|| raise(py, Error::new(Kind::Database, "the database gave no answer").sqlstate("08P01")))
+        })
     }
 
     /// Waits until the first object is there, or the error that comes in its place.
@@ -182,7 +189,7 @@ impl Step {
     fn poll(&self, py: Python<'_>, context: &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> {
         match &self.goal {
             Goal::Chunk => self.steps.poll(py, context).map(|step| step?.ok_or_else(|| PyStopAsyncIteration::new_err(()))),
-            Goal::Completion => self.steps.poll(py, context).map(|step| Ok(step?.unwrap_or_else(|| py.None()))),
+            Goal::Completion => self.steps.poll_completion(py, context),
             Goal::Stream => self.steps.poll_first(py, context).map(|first| {
                 first?;
                 Ok(Py::new(py, AsyncChatCompletionStream(self.steps.clone()))?.into_any())

@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import shutil
 import signal
 import stat
 import sys
+import tempfile
 from collections.abc import Sequence
 
 from .process import die_with_parent
@@ -84,21 +86,15 @@ def _open_for(path: str, uid: int, gid: int, scratch: str) -> str:
     there all the same, provided that the file itself is readable. A file that is not is copied
     into one without a name, which lasts as long as this process.
     """
-    source = os.open(path, os.O_RDONLY)
-    status = os.fstat(source)
-    os.set_inheritable(source, False)
-    if status.st_mode & stat.S_IROTH:
-        return f"/proc/self/fd/{source}"
-    copy = os.open(scratch, os.O_TMPFILE | os.O_RDWR, 0o400)
-    os.fchown(copy, uid, gid)
-    done = 0
-    while done < status.st_size:
-        moved = os.copy_file_range(source, copy, status.st_size - done)
-        if moved == 0:
-            break
-        done += moved
-    os.close(source)
-    return f"/proc/self/fd/{copy}"
+    with open(path, "rb") as source:
+        readable = os.fstat(source.fileno()).st_mode & stat.S_IROTH
+        if readable:
+            return f"/proc/self/fd/{os.dup(source.fileno())}"
+        with tempfile.TemporaryFile(dir=scratch) as copy:
+            os.fchown(copy.fileno(), uid, gid)
+            shutil.copyfileobj(source, copy, 1 << 20)
+            copy.flush()
+            return f"/proc/self/fd/{os.dup(copy.fileno())}"
 
 
 if __name__ == "__main__":

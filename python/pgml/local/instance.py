@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib.metadata
 import itertools
 import os
 import signal
@@ -20,12 +21,19 @@ from .errors import LocalInstanceError
 from .home import DATABASE, Home
 from .log import Log
 from .models import Model
-from .process import Child, Children, finish, read_line
+from .process import Child, Children, environment, finish, read_line
 
 _START_PATIENCE = 120.0
 # PostgreSQL's fast shutdown, then its immediate one.
 _POSTGRES_STEPS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0))
+# Without the variables that change what psql connects to, and those that move its libraries.
+_POSTGRES_ENVIRONMENT = {**environment(), "LC_ALL": "C"}
 _ENGINE_STEPS = ((signal.SIGTERM, 5.0),)
+# What Python, the loader and the libraries for processors of all kinds listen to.
+_ENGINE_VARIABLES = (
+    *("PYTHON", "LD_", "GGML_", "LLAMA_", "OMP_", "CUDA_", "NVIDIA_"),
+    *("HIP_", "ROCR_", "HSA_", "VK_", "ONEAPI_", "SYCL_", "ZE_"),
+)
 
 
 @dataclass(eq=False)
@@ -141,7 +149,7 @@ class Instance:
             "supervisor_pid": os.getpid(),
             "postgres_pid": self._postgres.pid if self._postgres else None,
             "models": served + unserved,
-            "versions": {"postgres": postgres.version()},
+            "versions": {"postgres": postgres.version(), "engine": _engine_version()},
         }
 
     def _watch(self, child: Child) -> None:
@@ -169,7 +177,7 @@ class Instance:
             child = self._children.spawn(
                 "PostgreSQL",
                 postgres.server_command(home, install),
-                env=postgres.environment(),
+                env=_POSTGRES_ENVIRONMENT,
                 log=output,
                 account=self._account,
                 dies_by=signal.SIGQUIT,
@@ -191,7 +199,7 @@ class Instance:
             child = self._children.spawn(
                 "initdb",
                 postgres.initdb_command(self._install, draft),
-                env=postgres.environment(),
+                env=_POSTGRES_ENVIRONMENT,
                 log=output,
                 account=self._account,
             )
@@ -220,7 +228,7 @@ class Instance:
             text.write(script.encode())
             text.seek(0)
             child = self._children.spawn(
-                "psql", argv, env=postgres.environment(), log=output, stdin=text
+                "psql", argv, env=_POSTGRES_ENVIRONMENT, log=output, stdin=text
             )
         await finish(child, log)
 
@@ -259,7 +267,7 @@ class Instance:
             child = self._children.spawn(
                 f"the engine of {model.name}",
                 argv,
-                env=os.environ,
+                env=environment(*_ENGINE_VARIABLES),
                 log=output,
                 stdout=write_end,
             )
@@ -288,6 +296,10 @@ class Instance:
             socket=str(engine.socket),
             replace=str(replace).lower(),
         )
+
+
+def _engine_version() -> str:
+    return importlib.metadata.version("xllamacpp")
 
 
 def _describe(model: Model) -> dict[str, str]:

@@ -114,17 +114,6 @@ def _copy(home: Home, package: Path) -> Install:
     return copied
 
 
-def environment() -> dict[str, str]:
-    """The caller's environment without what would change a server's or psql's behaviour."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        # LD_LIBRARY_PATH comes before the wheel's own RUNPATH, and may hold another libpq.
-        if not name.startswith(("PG", "LC_")) and name not in ("LANG", "LD_LIBRARY_PATH")
-    }
-    return {**kept, "LC_ALL": "C"}
-
-
 def initdb_command(install: Install, directory: Path) -> list[str]:
     """What creates a data directory in an empty directory.
 

@@ -38,6 +38,16 @@ def die_with_parent(parent: int, with_signal: signal.Signals) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def environment(*more: str) -> dict[str, str]:
+    """The variables for a child: few, for it runs longer than the shell whose secrets they are.
+
+    Args:
+        more: beginnings of the names to keep besides the usual.
+    """
+    kept = ("PATH", "HOME", "TZ", *more)
+    return {name: value for name, value in os.environ.items() if name.startswith(kept)}
+
+
 class Child:
     """A running child: its process, and a future for its exit status."""
 

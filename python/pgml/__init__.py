@@ -1,0 +1,42 @@
+"""Chat completions from your own Postgres: a drop-in replacement for OpenAI's endpoint.
+
+>>> import pgml
+>>> client = pgml.OpenSourceAI()
+"""
+
+from pgml._pgml import AsyncChatCompletionStream, ChatCompletionStream, __version__
+from pgml.client import OpenSourceAI
+from pgml.errors import (
+    APIConnectionError,
+    APIError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    BadRequestError,
+    InternalServerError,
+    NotFoundError,
+    OpenAIError,
+    PermissionDeniedError,
+    RateLimitError,
+)
+from pgml.objects import ChatCompletion, ChatCompletionChunk
+
+__all__ = [
+    "APIConnectionError",
+    "APIError",
+    "APIStatusError",
+    "APITimeoutError",
+    "AsyncChatCompletionStream",
+    "AuthenticationError",
+    "BadRequestError",
+    "ChatCompletion",
+    "ChatCompletionChunk",
+    "ChatCompletionStream",
+    "InternalServerError",
+    "NotFoundError",
+    "OpenAIError",
+    "OpenSourceAI",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "__version__",
+]

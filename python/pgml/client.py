@@ -1,0 +1,223 @@
+"""``OpenSourceAI``: OpenAI's chat completions, from your own Postgres."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Literal
+
+from pgml._pgml import Client
+from pgml.errors import APIConnectionError
+from pgml.types import Parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from typing_extensions import Unpack
+
+    from pgml._pgml import AsyncChatCompletionStream, ChatCompletionStream
+    from pgml.objects import ChatCompletion
+    from pgml.types import Message, Model
+
+_FURTHER_PARAMETERS = frozenset(Parameters.__annotations__)
+
+
+class OpenSourceAI:
+    """Chat completions from the open models behind a Postgres database.
+
+    Nothing is connected before the first completion, and connections are kept for the next. A
+    client may be used from any number of threads, event loops and tasks, and over a fork.
+
+    Args:
+        database_url: ``postgresql://user:password@host:port/database``. Where it is None, the
+            environment variable ``DATABASE_URL`` counts, then ``PGML_DATABASE_URL``, and then the
+            local instance of ``pgml[local]``, which is started if it does not run.
+        max_connections: The most connections open at a time; each completion holds one until it
+            ends. Default 100, which is also what Postgres allows by default.
+        connect_timeout: Seconds that a connection attempt may take. Default 10.
+        acquire_timeout: Seconds that a completion may wait for a connection while all are in use.
+            Default 60.
+        streaming: ``"push"``: the server sends each row as it is made. ``"cursor"``: rows are
+            fetched, for poolers (pgcat, PgDog) that hold rows back. Default ``"push"``.
+
+    Raises:
+        APIConnectionError: There is no database URL and no local instance, or it is no URL.
+        ValueError: A setting is out of its range; the message names it.
+
+    """
+
+    def __init__(
+        self,
+        database_url: str | None = None,
+        *,
+        max_connections: int = 100,
+        connect_timeout: float = 10.0,
+        acquire_timeout: float = 60.0,
+        streaming: Literal["push", "cursor"] = "push",
+    ) -> None:
+        self._client = Client(
+            _resolve(database_url),
+            max_connections=max_connections,
+            connect_timeout=connect_timeout,
+            acquire_timeout=acquire_timeout,
+            streaming=streaming,
+        )
+
+    def __repr__(self) -> str:
+        """Name the database, without the password."""
+        return f"<{type(self).__name__} of {self._client.describe()}>"
+
+    def chat_completions_create(
+        self,
+        model: Model,
+        messages: Sequence[Message],
+        max_tokens: int | None = None,
+        temperature: float = 0.8,
+        n: int = 1,
+        chat_template: str | None = None,
+        **parameters: Unpack[Parameters],
+    ) -> ChatCompletion:
+        """Create a chat completion, and wait for the whole of it.
+
+        The GIL is released meanwhile, and Ctrl-C ends it, in the engine too.
+
+        Args:
+            model: The model's name, or an object with the key ``model`` and any of ``revision``,
+                ``device_map``, ``torch_dtype``, ``token`` and others. Its ``token`` is sent to a
+                PostgresML server only, which fetches models itself.
+            messages: The conversation so far, each message a dict with ``role`` and ``content``.
+            max_tokens: The most tokens to make. Default None: as many as the model will.
+            temperature: From 0, the likeliest answer, to 2. Default 0.8.
+            n: How many answers to make, from 1 to 128. Default 1.
+            chat_template: A Jinja template for the messages, in place of the model's own. It gets
+                ``messages``, ``add_generation_prompt``, ``bos_token`` and ``eos_token``.
+            **parameters: OpenAI's further parameters, and ``extra_body`` for an engine's own.
+
+        Returns:
+            OpenAI's ``chat.completion`` object: a dict that also answers attributes.
+
+        Raises:
+            BadRequestError: A parameter is not as it must be; ``param`` names it.
+            NotFoundError: No such model (the message names those there are), or the database has
+                no pgml.
+            PermissionDeniedError: The role may not use the model's engine.
+            RateLimitError: The engine has more to do than it can.
+            APIConnectionError: The database or the engine cannot be reached, or was lost.
+            APITimeoutError: It took longer than it may.
+            InternalServerError: The database or the engine failed.
+            TypeError: A parameter holds something that is no JSON; the message says where.
+            ValueError: A text or number in it cannot be said in JSON; the message says where.
+
+        """
+        body = _body(model, messages, max_tokens, temperature, n, chat_template, parameters)
+        return self._client.completion(body)
+
+    async def chat_completions_create_async(
+        self,
+        model: Model,
+        messages: Sequence[Message],
+        max_tokens: int | None = None,
+        temperature: float = 0.8,
+        n: int = 1,
+        chat_template: str | None = None,
+        **parameters: Unpack[Parameters],
+    ) -> ChatCompletion:
+        """Create a chat completion without blocking the event loop.
+
+        Cancelling the task ends the generation in the engine. Arguments, result and exceptions
+        are those of ``chat_completions_create``.
+        """
+        body = _body(model, messages, max_tokens, temperature, n, chat_template, parameters)
+        return await self._client.completion_async(body)
+
+    def chat_completions_create_stream(
+        self,
+        model: Model,
+        messages: Sequence[Message],
+        max_tokens: int | None = None,
+        temperature: float = 0.8,
+        n: int = 1,
+        chat_template: str | None = None,
+        **parameters: Unpack[Parameters],
+    ) -> ChatCompletionStream:
+        """Create a chat completion, and get its pieces as the model makes them.
+
+        Returns, or raises, when the first piece or an error in its place is there. Arguments and
+        exceptions are those of ``chat_completions_create``; the latter can also come half-way.
+
+        Returns:
+            An iterator over OpenAI's ``chat.completion.chunk`` objects, which is also a context
+            manager and has ``close()``. Dropping it ends the generation.
+
+        """
+        body = _body(model, messages, max_tokens, temperature, n, chat_template, parameters)
+        return self._client.stream(body)
+
+    async def chat_completions_create_stream_async(
+        self,
+        model: Model,
+        messages: Sequence[Message],
+        max_tokens: int | None = None,
+        temperature: float = 0.8,
+        n: int = 1,
+        chat_template: str | None = None,
+        **parameters: Unpack[Parameters],
+    ) -> AsyncChatCompletionStream:
+        """Create a chat completion, and get its pieces without blocking the event loop.
+
+        Arguments and exceptions are those of ``chat_completions_create``.
+
+        Returns:
+            An asynchronous iterator over OpenAI's ``chat.completion.chunk`` objects, which is also
+            an asynchronous context manager and has ``aclose()``. Dropping it, and cancelling the
+            task that waits for a piece, ends the generation.
+
+        """
+        body = _body(model, messages, max_tokens, temperature, n, chat_template, parameters)
+        return await self._client.stream_async(body)
+
+
+def _body(
+    model: Model,
+    messages: Sequence[Message],
+    max_tokens: int | None,
+    temperature: float,
+    n: int,
+    chat_template: str | None,
+    parameters: Parameters,
+) -> dict[str, Any]:
+    """Put the arguments into OpenAI's request body. What they may say is checked by the server."""
+    if not _FURTHER_PARAMETERS.issuperset(parameters):
+        name = min(parameters.keys() - _FURTHER_PARAMETERS)
+        raise TypeError(
+            f"unexpected keyword argument {name!r}: "
+            f"a parameter of the engine's own goes into extra_body={{{name!r}: …}}"
+        )
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": messages,
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "n": n,
+        "chat_template": chat_template,
+        **parameters,
+    }
+    extra_body = body.pop("extra_body", None)
+    if extra_body is not None:
+        body.update(extra_body)
+    return body
+
+
+def _resolve(database_url: str | None) -> str:
+    """Choose the database: the argument, the environment, or the local instance."""
+    url = database_url or os.environ.get("DATABASE_URL") or os.environ.get("PGML_DATABASE_URL")
+    if url:
+        return url
+    from pgml import local
+
+    if local.is_installed():
+        return local.start()
+    raise APIConnectionError(
+        "no database to ask",
+        hint="Pass database_url, set DATABASE_URL or PGML_DATABASE_URL, "
+        "or install the local instance: pip install 'pgml[local]'.",
+    )

@@ -1,0 +1,211 @@
+"""What a completion returns: dicts that also answer attributes.
+
+They are real dicts: they print, compare, pickle and go through ``json.dumps`` as such. What is
+inside them stays a plain dict or list until an attribute is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar, Literal, TypeVar
+
+_Self = TypeVar("_Self", bound="Object")
+
+
+class Object(dict[str, Any]):
+    """A dict whose keys can also be read as attributes, all the way down."""
+
+    __slots__ = ()
+
+    # The classes of the objects inside, by key, and the keys that OpenAI has but may leave out.
+    _classes: ClassVar[dict[str, type[Object]]] = {}
+    _optional: ClassVar[frozenset[str]] = frozenset()
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the value of a key, an object inside as an object that answers attributes too."""
+        try:
+            value = self[name]
+        except KeyError:
+            if name in self._optional:
+                return None
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}") from None
+        cls = self._classes.get(name, Object)
+        # Wrapped values replace the plain ones, so that both ways in lead to the same object.
+        if type(value) is dict:
+            value = self[name] = cls(value)
+        elif type(value) is list:
+            for index, item in enumerate(value):
+                if type(item) is dict:
+                    value[index] = cls(item)
+        return value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a key."""
+        self[name] = value
+
+    def __dir__(self) -> list[str]:
+        """List the keys among the attributes."""
+        return [*super().__dir__(), *self]
+
+    def copy(self: _Self) -> _Self:
+        """Return a shallow copy, of the same class."""
+        return type(self)(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a deep copy made of plain dicts and lists."""
+        plain: dict[str, Any] = _plain(self)
+        return plain
+
+    def to_json(self, *, indent: int | None = 2) -> str:
+        """Return the object as JSON.
+
+        Args:
+            indent: Spaces for each level, or None for one line. Default 2.
+
+        """
+        return json.dumps(self, indent=indent, ensure_ascii=False)
+
+    def model_dump(self) -> dict[str, Any]:
+        """Return what ``to_dict`` returns, under pydantic's name for it."""
+        return self.to_dict()
+
+    def model_dump_json(self, *, indent: int | None = None) -> str:
+        """Return what ``to_json`` returns, under pydantic's name for it and in one line."""
+        return self.to_json(indent=indent)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value
+
+
+class Usage(Object):
+    """Tokens counted: those of the prompt once, those of all choices together."""
+
+    __slots__ = ()
+    _optional = frozenset({"prompt_tokens_details", "completion_tokens_details"})
+
+    completion_tokens: int
+    prompt_tokens: int
+    total_tokens: int
+
+
+class Function(Object):
+    """The function of a tool call: its name, and its arguments as JSON."""
+
+    __slots__ = ()
+    _optional = frozenset({"name", "arguments"})
+
+    name: str
+    arguments: str
+
+
+class ToolCall(Object):
+    """A call of a tool that the model asks for."""
+
+    __slots__ = ()
+    _classes: ClassVar[dict[str, type[Object]]] = {"function": Function}
+    _optional = frozenset({"id", "type", "function"})
+
+    id: str
+    type: Literal["function"]
+    function: Function
+
+
+_MESSAGE_CLASSES: dict[str, type[Object]] = {"tool_calls": ToolCall, "function_call": Function}
+_MESSAGE_OPTIONAL = frozenset(
+    {"content", "refusal", "tool_calls", "function_call", "annotations", "audio"}
+)
+
+
+class ChatCompletionMessage(Object):
+    """A message that the model made."""
+
+    __slots__ = ()
+    _classes = _MESSAGE_CLASSES
+    _optional = _MESSAGE_OPTIONAL
+
+    role: Literal["assistant"]
+    content: str | None
+    refusal: str | None
+    tool_calls: list[ToolCall] | None
+
+
+class ChoiceDelta(Object):
+    """What a chunk adds to the message of a choice."""
+
+    __slots__ = ()
+    _classes = _MESSAGE_CLASSES
+    _optional = _MESSAGE_OPTIONAL | {"role"}
+
+    role: Literal["assistant"] | None
+    content: str | None
+    refusal: str | None
+    tool_calls: list[ToolCall] | None
+
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
+
+
+class Choice(Object):
+    """One of the n answers of a completion."""
+
+    __slots__ = ()
+    _classes: ClassVar[dict[str, type[Object]]] = {"message": ChatCompletionMessage}
+    _optional = frozenset({"logprobs"})
+
+    index: int
+    message: ChatCompletionMessage
+    finish_reason: FinishReason
+    logprobs: Any
+
+
+class ChunkChoice(Object):
+    """What a chunk says of one choice."""
+
+    __slots__ = ()
+    _classes: ClassVar[dict[str, type[Object]]] = {"delta": ChoiceDelta}
+    _optional = frozenset({"logprobs"})
+
+    index: int
+    delta: ChoiceDelta
+    finish_reason: FinishReason | None
+    logprobs: Any
+
+
+class ChatCompletion(Object):
+    """OpenAI's ``chat.completion`` object.
+
+    Against a PostgresML server, which tells neither, ``usage`` and ``finish_reason`` are None.
+    """
+
+    __slots__ = ()
+    _classes: ClassVar[dict[str, type[Object]]] = {"choices": Choice, "usage": Usage}
+    _optional = frozenset({"usage", "system_fingerprint", "service_tier"})
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    system_fingerprint: str | None
+    choices: list[Choice]
+    usage: Usage | None
+
+
+class ChatCompletionChunk(Object):
+    """OpenAI's ``chat.completion.chunk`` object: a piece of a streamed completion."""
+
+    __slots__ = ()
+    _classes: ClassVar[dict[str, type[Object]]] = {"choices": ChunkChoice, "usage": Usage}
+    _optional = frozenset({"usage", "system_fingerprint", "service_tier"})
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    system_fingerprint: str | None
+    choices: list[ChunkChoice]
+    usage: Usage | None
