@@ -108,8 +108,14 @@ impl Client {
         let database = self.database.clone();
         ChatStream::spawn(move |rows| async move {
             match database.dialect().await? {
-                Dialect::Native => native::run(&database, &request, stream, &rows).await,
-                Dialect::PostgresMl => postgresml::run(&database, &request, stream, &rows).await,
+                Dialect::Native => {
+                    let streaming = database.streaming();
+                    let completion = native::Completion { request: &request, stream, streaming, rows: &rows };
+                    database.run(&completion).await
+                }
+                Dialect::PostgresMl => {
+                    database.run(&postgresml::Completion::new(&request, stream, &rows)?).await
+                }
             }
         })
     }

@@ -73,7 +73,10 @@ impl Database {
     pub fn new(url: &str, options: Options) -> Result<Database> {
         let connect: PgConnectOptions = url.parse().map_err(|error: sqlx::Error| {
             // The URL itself may hold a password, and is not repeated.
-            Error { hint: Some("It looks like postgresql://user:password@host:5432/database.".into()), ..error.into() }
+            Error {
+                hint: Some("It looks like postgresql://user:password@host:5432/database.".into()),
+                ..error.into()
+            }
         })?;
         let connect = match connect.get_application_name() {
             Some(_) => connect,
@@ -103,9 +106,11 @@ impl Database {
     }
 
     /// A connection, waiting for one while all are in use.
-    pub async fn lease(&self) -> Result<Lease> {
+    async fn lease(&self) -> Result<Lease> {
         match self.pool.get().await {
-            Ok(object) => Ok(Lease { fresh: Object::metrics(&object).recycled.is_none(), object: Some(object) }),
+            Ok(object) => {
+                Ok(Lease { fresh: Object::metrics(&object).recycled.is_none(), object: Some(object) })
+            }
             Err(PoolError::Backend(error)) => Err(error),
             Err(PoolError::Timeout(_)) => Err(Error::new(
                 Kind::Timeout,
@@ -121,14 +126,33 @@ impl Database {
         }
     }
 
-    /// Whether a failed request should be tried once more: its connection had been idle, and the
-    /// server has closed it since. What other idle connections there are is then as dead.
-    pub fn should_reconnect(&self, error: &Error, fresh: bool) -> bool {
-        let reconnect = error.is_connection() && !fresh;
-        if reconnect {
-            self.pool.retain(|_, _| false);
+    /// Runs a statement on a connection of the pool.
+    ///
+    /// A connection that had been idle may have been closed by the server since. Then, and only
+    /// while there is no row yet, the statement is run once more, on a new connection.
+    pub async fn run(&self, statement: &impl Statement) -> Result<()> {
+        loop {
+            let mut lease = self.lease().await?;
+            let mut started = false;
+            match statement.run(lease.connection(), &mut started).await {
+                Ok(true) => {
+                    lease.give_back();
+                    return Ok(());
+                }
+                Ok(false) => return Ok(()),
+                Err(error) if error.is_connection() && !started && !lease.fresh => {
+                    // What other idle connections there are is as dead as this one.
+                    self.pool.retain(|_, _| false);
+                }
+                Err(error) => {
+                    // An error of the database ends its statement: the connection is as good as before.
+                    if !error.is_connection() {
+                        lease.give_back();
+                    }
+                    return Err(error);
+                }
+            }
         }
-        reconnect
     }
 
     /// What this database speaks. Asked once.
@@ -170,24 +194,35 @@ impl Database {
     }
 }
 
+/// What is run on a connection: a completion, in the words of one dialect.
+pub(crate) trait Statement: Sync {
+    /// Says whether it came to its end (true) or was left because nobody reads its rows, and notes
+    /// when it has handed on the first row.
+    fn run(
+        &self,
+        connection: &mut PgConnection,
+        started: &mut bool,
+    ) -> impl Future<Output = Result<bool>> + Send;
+}
+
 /// A connection for the time of one statement.
 ///
 /// Dropped without [`Lease::give_back`], it is closed, not reused: its statement may still run.
 /// Our extension notices a closed connection at once, ends the statement and lets the engine go;
 /// that needs no second connection and no right to cancel, and works through any pooler.
-pub(crate) struct Lease {
+struct Lease {
     object: Option<Object<Connector>>,
     /// Whether the connection was made for this lease.
-    pub fresh: bool,
+    fresh: bool,
 }
 
 impl Lease {
-    pub fn connection(&mut self) -> &mut PgConnection {
+    fn connection(&mut self) -> &mut PgConnection {
         self.object.as_mut().expect("a lease holds its connection until it is given back")
     }
 
     /// The statement ran to its end: the connection can be used again.
-    pub fn give_back(mut self) {
+    fn give_back(mut self) {
         drop(self.object.take());
     }
 }

@@ -72,7 +72,8 @@ impl From<sqlx::Error> for Error {
                 Err(error) => Error::new(Kind::Database, error.to_string()),
             },
             sqlx::Error::Io(error) => {
-                Error::new(Kind::Connection, format!("the connection to the database was lost: {error}")).sqlstate("08006")
+                Error::new(Kind::Connection, format!("the connection to the database was lost: {error}"))
+                    .sqlstate("08006")
             }
             sqlx::Error::Tls(error) => {
                 Error::new(Kind::Connection, format!("TLS to the database failed: {error}")).sqlstate("08001")
@@ -80,7 +81,8 @@ impl From<sqlx::Error> for Error {
             sqlx::Error::Configuration(error) => {
                 Error::new(Kind::Configuration, format!("the database URL cannot be used: {error}"))
             }
-            other => Error::new(Kind::Connection, format!("the connection to the database failed: {other}")).sqlstate("08P01"),
+            other => Error::new(Kind::Connection, format!("the connection to the database failed: {other}"))
+                .sqlstate("08P01"),
         }
     }
 }

@@ -4,7 +4,7 @@ use futures_util::TryStreamExt;
 use sqlx::postgres::PgConnection;
 
 use crate::client::{Request, Streaming};
-use crate::database::Database;
+use crate::database::Statement;
 use crate::error::Result;
 use crate::postgresml::Cursor;
 use crate::stream::{Row, Rows};
@@ -15,26 +15,19 @@ const COMPLETION: &str = "SELECT pgml.chat_completion($1::jsonb)";
 const STREAM: &str = "SELECT pgml.chat_completion_stream($1::jsonb, true)";
 const CURSOR: &str = "DECLARE c NO SCROLL CURSOR FOR SELECT pgml.chat_completion_stream($1::jsonb, true)";
 
-pub(crate) async fn run(database: &Database, request: &Request, stream: bool, rows: &Rows) -> Result<()> {
-    loop {
-        let mut lease = database.lease().await?;
-        let mut started = false;
-        let result = match (stream, database.streaming()) {
-            (true, Streaming::Cursor) => cursor(lease.connection(), request, rows, &mut started).await,
-            (true, Streaming::Push) => push(lease.connection(), STREAM, request, rows, &mut started).await,
-            (false, _) => push(lease.connection(), COMPLETION, request, rows, &mut started).await,
-        };
-        match result {
-            Ok(true) => return Ok(lease.give_back()),
-            Ok(false) => return Ok(()),
-            Err(error) if !started && database.should_reconnect(&error, lease.fresh) => (),
-            // An error of the database ends its statement: the connection is as good as before.
-            Err(error) => {
-                if !error.is_connection() {
-                    lease.give_back();
-                }
-                return Err(error);
-            }
+pub(crate) struct Completion<'a> {
+    pub request: &'a Request,
+    pub stream: bool,
+    pub streaming: Streaming,
+    pub rows: &'a Rows,
+}
+
+impl Statement for Completion<'_> {
+    async fn run(&self, connection: &mut PgConnection, started: &mut bool) -> Result<bool> {
+        match (self.stream, self.streaming) {
+            (true, Streaming::Cursor) => cursor(connection, self.request, self.rows, started).await,
+            (true, Streaming::Push) => push(connection, STREAM, self.request, self.rows, started).await,
+            (false, _) => push(connection, COMPLETION, self.request, self.rows, started).await,
         }
     }
 }
@@ -57,7 +50,12 @@ async fn push(
     Ok(true)
 }
 
-async fn cursor(connection: &mut PgConnection, request: &Request, rows: &Rows, started: &mut bool) -> Result<bool> {
+async fn cursor(
+    connection: &mut PgConnection,
+    request: &Request,
+    rows: &Rows,
+    started: &mut bool,
+) -> Result<bool> {
     let query = sqlx::query(CURSOR).bind(&request.body);
     let mut cursor = Cursor::declare(connection, query).await?;
     while let Some(batch) = cursor.fetch().await? {

@@ -13,50 +13,58 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Executor, Postgres};
 
 use crate::client::Request;
-use crate::database::Database;
+use crate::database::Statement;
 use crate::error::{Error, Kind, Result};
 use crate::stream::{Row, Rows};
 
 const COMPLETION: &str = "SELECT pgml.transform(task => $1::jsonb, args => $2::jsonb, inputs => $3::jsonb[])";
-const CURSOR: &str =
-    "DECLARE c NO SCROLL CURSOR FOR SELECT pgml.transform_stream(task => $1::jsonb, args => $2::jsonb, inputs => $3::jsonb[])";
+const CURSOR: &str = "DECLARE c NO SCROLL CURSOR FOR SELECT pgml.transform_stream(task => $1::jsonb, args => $2::jsonb, inputs => $3::jsonb[])";
 /// Transformers stops after 20 tokens if it is not told otherwise; PostgresML's own SDK says 1000.
 const DEFAULT_MAX_NEW_TOKENS: u64 = 1000;
 
 /// Rows fetched at a time, at most.
 const MAX_BATCH: u32 = 256;
 
-pub(crate) async fn run(database: &Database, request: &Request, stream: bool, rows: &Rows) -> Result<()> {
-    let body = serde_json::from_str(&request.body)
-        .map_err(|error| Error::new(Kind::Configuration, format!("the request is no JSON: {error}")))?;
-    let checked = Checked::parse(body)?;
-    let token = request.token.as_ref().map(|token| token.0.as_str());
-    let arguments = Arguments::new(&checked, token)?;
-    let reply = Reply::new(&checked);
-    loop {
-        let mut lease = database.lease().await?;
-        let mut started = false;
-        let result = if stream {
-            transform_stream(lease.connection(), &arguments, &reply, rows, &mut started).await
+pub(crate) struct Completion<'a> {
+    arguments: Arguments,
+    reply: Reply,
+    stream: bool,
+    rows: &'a Rows,
+}
+
+impl<'a> Completion<'a> {
+    /// Checks the request, since no extension of ours will.
+    pub fn new(request: &Request, stream: bool, rows: &'a Rows) -> Result<Completion<'a>> {
+        let body = serde_json::from_str(&request.body)
+            .map_err(|error| Error::new(Kind::Configuration, format!("the request is no JSON: {error}")))?;
+        let checked = Checked::parse(body)?;
+        let token = request.token.as_ref().map(|token| token.0.as_str());
+        Ok(Completion {
+            arguments: Arguments::new(&checked, token)?,
+            reply: Reply::new(&checked),
+            stream,
+            rows,
+        })
+    }
+}
+
+impl Statement for Completion<'_> {
+    async fn run(&self, connection: &mut PgConnection, started: &mut bool) -> Result<bool> {
+        if self.stream {
+            transform_stream(connection, &self.arguments, &self.reply, self.rows, started).await
         } else {
-            transform(lease.connection(), &arguments, &reply, rows).await
-        };
-        match result {
-            Ok(true) => return Ok(lease.give_back()),
-            Ok(false) => return Ok(()),
-            Err(error) if !started && database.should_reconnect(&error, lease.fresh) => (),
-            Err(error) => {
-                if !error.is_connection() {
-                    lease.give_back();
-                }
-                return Err(error);
-            }
+            transform(connection, &self.arguments, &self.reply, self.rows).await
         }
     }
 }
 
 /// False when nobody reads any more.
-async fn transform(connection: &mut PgConnection, arguments: &Arguments, reply: &Reply, rows: &Rows) -> Result<bool> {
+async fn transform(
+    connection: &mut PgConnection,
+    arguments: &Arguments,
+    reply: &Reply,
+    rows: &Rows,
+) -> Result<bool> {
     let row = arguments.bind(sqlx::query(COMPLETION)).fetch_one(connection).await?;
     let choices: Vec<Value> = texts(&Row::received(row)?)?
         .into_iter()
@@ -89,7 +97,8 @@ async fn transform_stream(
                     roles_sent[index] = true;
                     delta["role"] = "assistant".into();
                 }
-                let choice = json!([{"index": index, "delta": delta, "logprobs": null, "finish_reason": null}]);
+                let choice =
+                    json!([{"index": index, "delta": delta, "logprobs": null, "finish_reason": null}]);
                 if !rows.push(reply.row("chat.completion.chunk", choice, false)).await {
                     return Ok(false);
                 }
@@ -181,7 +190,9 @@ fn args(request: &Checked) -> Result<Map<String, Value>> {
                     args.insert("temperature".into(), value.clone());
                 }
             }
-            "top_p" | "top_k" | "min_p" | "repetition_penalty" => drop(args.insert(name.clone(), value.clone())),
+            "top_p" | "top_k" | "min_p" | "repetition_penalty" => {
+                drop(args.insert(name.clone(), value.clone()))
+            }
             // These say nothing about the text.
             "user" | "metadata" | "store" | "service_tier" | "safety_identifier" | "prompt_cache_key" => (),
             _ => {
@@ -216,7 +227,10 @@ pub(crate) struct Cursor<'c> {
 
 impl<'c> Cursor<'c> {
     /// Opens a transaction, and in it the cursor `c` by the DECLARE given.
-    pub async fn declare(connection: &'c mut PgConnection, declare: Query<'_, Postgres, PgArguments>) -> Result<Cursor<'c>> {
+    pub async fn declare(
+        connection: &'c mut PgConnection,
+        declare: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Cursor<'c>> {
         let start = Instant::now();
         connection.execute("BEGIN READ ONLY").await?;
         let round_trip = start.elapsed();
@@ -301,7 +315,10 @@ mod tests {
         .unwrap();
         let arguments = Arguments::new(&request, Some("hf_secret")).unwrap();
         let task: Value = serde_json::from_str(&arguments.task).unwrap();
-        assert_eq!(task, json!({"task": "conversational", "model": "m", "revision": "main", "token": "hf_secret"}));
+        assert_eq!(
+            task,
+            json!({"task": "conversational", "model": "m", "revision": "main", "token": "hf_secret"})
+        );
         let args: Value = serde_json::from_str(&arguments.args).unwrap();
         assert_eq!(
             args,

@@ -41,12 +41,15 @@ impl Row {
             Content::Made(json) => Ok(json.as_bytes()),
             Content::Received(row) => {
                 let value = row.try_get_raw(0)?;
-                let binary_jsonb = value.format() == PgValueFormat::Binary && value.type_info().name() == "JSONB";
+                let binary_jsonb =
+                    value.format() == PgValueFormat::Binary && value.type_info().name() == "JSONB";
                 match value.as_bytes() {
                     // Binary jsonb is its version, 1, and then the text.
                     Ok(bytes) if binary_jsonb => Ok(bytes.strip_prefix(&[1]).unwrap_or(bytes)),
                     Ok(bytes) => Ok(bytes),
-                    Err(_) => Err(Error::new(Kind::Connection, "the database answered null").sqlstate("08P01")),
+                    Err(_) => {
+                        Err(Error::new(Kind::Connection, "the database answered null").sqlstate("08P01"))
+                    }
                 }
             }
         }

@@ -2,8 +2,8 @@
 
 use pgml_protocol::reply::{ChunkStream, Completion};
 use pgml_protocol::{Request, Result};
-use pgrx::prelude::*;
 use pgrx::JsonB;
+use pgrx::prelude::*;
 
 use crate::generation::Generation;
 use crate::report;

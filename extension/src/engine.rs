@@ -47,7 +47,8 @@ pub struct Engine {
 impl Engine {
     /// Finds the engine for a request, and checks that the current role may use it.
     pub fn find(request: &Request) -> Result<Engine> {
-        let default = DEFAULT_SERVER.get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let default =
+            DEFAULT_SERVER.get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let Some(route) = route(&request.model, request.revision(), &default) else {
             return Err(unknown_model(&request.model));
         };
@@ -154,7 +155,8 @@ fn route(model: &str, revision: Option<&str>, default: &str) -> Option<Route> {
                     .keep()
             });
             let arguments: [DatumWithOid; 3] = [model.into(), revision.into(), default.into()];
-            let rows = client.select(plan, Some(1), &arguments).unwrap_or_else(|error| pgrx::error!("{error}"));
+            let rows =
+                client.select(plan, Some(1), &arguments).unwrap_or_else(|error| pgrx::error!("{error}"));
             let row = rows.into_iter().next()?;
             Some(Route {
                 server: row.get(1).ok()??,

@@ -46,7 +46,8 @@ impl Generation {
             None => Prompt::Messages,
             Some(template) => {
                 let tokens = special_tokens(&engine, template)?;
-                let mut text = template::render(template, request.messages(), &tokens, template_variables(request))?;
+                let mut text =
+                    template::render(template, request.messages(), &tokens, template_variables(request))?;
                 // The engine puts the beginning-of-text token before every text by itself.
                 if !tokens.bos_token.is_empty() && text.starts_with(&tokens.bos_token) {
                     text.drain(..tokens.bos_token.len());
@@ -138,7 +139,8 @@ impl Generation {
             }
             if !wait.wait(engine.read_timeout) {
                 let error = format!("{} sent nothing for {:?}", engine.label(), engine.read_timeout);
-                return Err(Error::new(Kind::Timeout, error).hint("The server's option read_timeout sets this limit."));
+                return Err(Error::new(Kind::Timeout, error)
+                    .hint("The server's option read_timeout sets this limit."));
             }
         }
     }

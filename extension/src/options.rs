@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use http::Uri;
 use pgml_protocol::{Error, Kind, Result};
-use pgrx::prelude::*;
 use pgrx::pg_sys;
+use pgrx::prelude::*;
 
 use crate::report;
 
@@ -39,12 +39,20 @@ impl ServerOptions {
                 "sslrootcert" => return Err(bad("sslrootcert", "must be an absolute path of a PEM file")),
                 "connect_timeout" => connect_timeout = parse_seconds(name, value)?,
                 "read_timeout" => read_timeout = parse_seconds(name, value)?,
-                "api_key" => return Err(bad("api_key", "belongs to a user mapping: CREATE USER MAPPING FOR … OPTIONS (api_key '…')")),
+                "api_key" => {
+                    return Err(bad(
+                        "api_key",
+                        "belongs to a user mapping: CREATE USER MAPPING FOR … OPTIONS (api_key '…')",
+                    ));
+                }
                 _ => return Err(unknown(name, SERVER_OPTIONS)),
             }
         }
         let Some(base_url) = base_url else {
-            return Err(bad("base_url", "is required: the engine's address, such as http://127.0.0.1:8080/v1"));
+            return Err(bad(
+                "base_url",
+                "is required: the engine's address, such as http://127.0.0.1:8080/v1",
+            ));
         };
         Ok(ServerOptions { base_url, unix_socket, sslrootcert, connect_timeout, read_timeout })
     }

@@ -34,7 +34,12 @@ impl Call {
         let mut options = match task {
             Value::String(task) => Map::from_iter([("task".to_owned(), task.into())]),
             Value::Object(options) => options,
-            _ => return Err(Error::invalid("task", "must be a task's name, or an object with `task` and `model`")),
+            _ => {
+                return Err(Error::invalid(
+                    "task",
+                    "must be a task's name, or an object with `task` and `model`",
+                ));
+            }
         };
         let Value::Object(mut args) = args else {
             return Err(Error::invalid("args", "must be a JSON object"));
@@ -43,10 +48,16 @@ impl Call {
         match (task.as_ref().and_then(Value::as_str), &input) {
             (Some("conversational"), Input::Messages(_)) | (Some("text-generation"), Input::Texts(_)) => (),
             (Some("conversational"), _) => {
-                return Err(Error::invalid("inputs", "must be jsonb[] for the task conversational: an array of messages"));
+                return Err(Error::invalid(
+                    "inputs",
+                    "must be jsonb[] for the task conversational: an array of messages",
+                ));
             }
             (Some("text-generation"), _) => {
-                return Err(Error::invalid("inputs", "must be text[] for the task text-generation: an array of prompts"));
+                return Err(Error::invalid(
+                    "inputs",
+                    "must be text[] for the task text-generation: an array of prompts",
+                ));
             }
             (Some(other), _) => {
                 return Err(Error {
@@ -55,12 +66,15 @@ impl Call {
                 }
                 .hint("Supported are conversational and text-generation."));
             }
-            (None, _) => return Err(Error::invalid("task", "must name the task: conversational or text-generation")),
+            (None, _) => {
+                return Err(Error::invalid("task", "must name the task: conversational or text-generation"));
+            }
         }
         if !options.contains_key("model") {
             return Err(Error::invalid("task", "must name the model: {\"task\": …, \"model\": …}"));
         }
-        let return_full_text = args.shift_remove("return_full_text").is_none_or(|value| value != json!(false));
+        let return_full_text =
+            args.shift_remove("return_full_text").is_none_or(|value| value != json!(false));
         let mut body = openai_parameters(args);
         body.insert("model".into(), Value::Object(options));
         let messages = match &input {
@@ -194,7 +208,9 @@ fn run(task: Value, args: JsonB, input: Input) -> JsonB {
 }
 
 fn stream(task: Value, args: JsonB, input: Input) -> SetOfIterator<'static, JsonB> {
-    Call::parse(task, args.0, input).and_then(Call::stream).map_or_else(|error| report(error), SetOfIterator::new)
+    Call::parse(task, args.0, input)
+        .and_then(Call::stream)
+        .map_or_else(|error| report(error), SetOfIterator::new)
 }
 
 fn messages(inputs: Vec<JsonB>) -> Input {
@@ -224,21 +240,41 @@ fn transform_jsonb_messages(task: JsonB, args: JsonB, inputs: Vec<JsonB>, _cache
 }
 
 #[pg_extern(sql = false)]
-fn transform_stream_text_text(task: &str, args: JsonB, input: String, _cache: bool) -> SetOfIterator<'static, JsonB> {
+fn transform_stream_text_text(
+    task: &str,
+    args: JsonB,
+    input: String,
+    _cache: bool,
+) -> SetOfIterator<'static, JsonB> {
     stream(task.into(), args, Input::Texts(vec![input]))
 }
 
 #[pg_extern(sql = false)]
-fn transform_stream_jsonb_text(task: JsonB, args: JsonB, input: String, _cache: bool) -> SetOfIterator<'static, JsonB> {
+fn transform_stream_jsonb_text(
+    task: JsonB,
+    args: JsonB,
+    input: String,
+    _cache: bool,
+) -> SetOfIterator<'static, JsonB> {
     stream(task.0, args, Input::Texts(vec![input]))
 }
 
 #[pg_extern(sql = false)]
-fn transform_stream_text_messages(task: &str, args: JsonB, inputs: Vec<JsonB>, _cache: bool) -> SetOfIterator<'static, JsonB> {
+fn transform_stream_text_messages(
+    task: &str,
+    args: JsonB,
+    inputs: Vec<JsonB>,
+    _cache: bool,
+) -> SetOfIterator<'static, JsonB> {
     stream(task.into(), args, messages(inputs))
 }
 
 #[pg_extern(sql = false)]
-fn transform_stream_jsonb_messages(task: JsonB, args: JsonB, inputs: Vec<JsonB>, _cache: bool) -> SetOfIterator<'static, JsonB> {
+fn transform_stream_jsonb_messages(
+    task: JsonB,
+    args: JsonB,
+    inputs: Vec<JsonB>,
+    _cache: bool,
+) -> SetOfIterator<'static, JsonB> {
     stream(task.0, args, messages(inputs))
 }

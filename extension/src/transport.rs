@@ -23,15 +23,22 @@ impl Transport {
     /// Connects. Waits as a backend waits, so a cancel ends it.
     pub fn connect(engine: &Engine) -> Result<Transport> {
         let socket = match &engine.unix_socket {
-            Some(path) => open(&SockAddr::unix(path).map_err(|error| engine.cannot_connect(&error))?, engine)?,
+            Some(path) => {
+                open(&SockAddr::unix(path).map_err(|error| engine.cannot_connect(&error))?, engine)?
+            }
             None => open_tcp(engine)?,
         };
         if engine.uri.scheme_str() != Some("https") {
             return Ok(Transport::Plain(socket));
         }
-        let name = ServerName::try_from(engine.host().to_owned())
-            .map_err(|_| Error::new(Kind::CannotConnect, format!("{}: its host is no name that TLS can check", engine.label())))?;
-        let tls = ClientConnection::new(tls_config(engine)?, name).map_err(|error| engine.cannot_connect(&error))?;
+        let name = ServerName::try_from(engine.host().to_owned()).map_err(|_| {
+            Error::new(
+                Kind::CannotConnect,
+                format!("{}: its host is no name that TLS can check", engine.label()),
+            )
+        })?;
+        let tls = ClientConnection::new(tls_config(engine)?, name)
+            .map_err(|error| engine.cannot_connect(&error))?;
         Ok(Transport::Tls(Box::new(rustls::StreamOwned::new(tls, socket))))
     }
 
@@ -51,11 +58,9 @@ impl Transport {
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<Option<usize>> {
         would_block(match self {
             Transport::Plain(socket) => socket.write(bytes),
-            Transport::Tls(stream) => stream.write(bytes).and_then(|count| {
-                match stream.flush() {
-                    Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
-                    _ => Ok(count),
-                }
+            Transport::Tls(stream) => stream.write(bytes).and_then(|count| match stream.flush() {
+                Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+                _ => Ok(count),
             }),
         })
     }
@@ -78,7 +83,8 @@ fn would_block(result: io::Result<usize>) -> io::Result<Option<usize>> {
 }
 
 fn open_tcp(engine: &Engine) -> Result<Socket> {
-    let addresses = (engine.host(), engine.port()).to_socket_addrs().map_err(|error| engine.cannot_connect(&error))?;
+    let addresses =
+        (engine.host(), engine.port()).to_socket_addrs().map_err(|error| engine.cannot_connect(&error))?;
     let mut result = Err(engine.cannot_connect(&"its host has no address"));
     for address in addresses {
         result = open(&address.into(), engine);
@@ -101,7 +107,10 @@ fn open(address: &SockAddr, engine: &Engine) -> Result<Socket> {
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => (),
         // A Unix socket whose queue is full says so at once, and there is nothing to wait on.
         Err(error) if error.kind() == ErrorKind::WouldBlock => {
-            return Err(Error::new(Kind::Overloaded, format!("{} accepts no more connections", engine.label())));
+            return Err(Error::new(
+                Kind::Overloaded,
+                format!("{} accepts no more connections", engine.label()),
+            ));
         }
         Err(error) => return Err(failed(error)),
     }

@@ -49,8 +49,9 @@ impl Exchange {
             .header(header::ACCEPT, "text/event-stream")
             .header("x-request-id", request_id);
         if let Some(key) = key {
-            let mut value = header::HeaderValue::from_str(&format!("Bearer {key}"))
-                .map_err(|_| Error::new(Kind::Authentication, "the engine's api_key holds characters that HTTP forbids"))?;
+            let mut value = header::HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| {
+                Error::new(Kind::Authentication, "the engine's api_key holds characters that HTTP forbids")
+            })?;
             value.set_sensitive(true);
             builder = builder.header(header::AUTHORIZATION, value);
         }
@@ -208,7 +209,8 @@ impl Exchange {
                     }
                     consumed += used;
                     // A close-delimited body ends when the peer closes, which `closed` tells.
-                    let ended = call.can_proceed() && call.body_mode() != ureq_proto::BodyMode::CloseDelimited;
+                    let ended =
+                        call.can_proceed() && call.body_mode() != ureq_proto::BodyMode::CloseDelimited;
                     if ended {
                         continue;
                     }
@@ -242,7 +244,11 @@ impl Exchange {
 
 fn body_for(response: &http::Response<()>) -> Body {
     let text = |name| {
-        response.headers().get(name).and_then(|value: &header::HeaderValue| value.to_str().ok()).map(str::to_owned)
+        response
+            .headers()
+            .get(name)
+            .and_then(|value: &header::HeaderValue| value.to_str().ok())
+            .map(str::to_owned)
     };
     let content_type = text(header::CONTENT_TYPE).unwrap_or_default();
     if response.status() == 200 && content_type.starts_with("text/event-stream") {
@@ -315,9 +321,14 @@ mod tests {
     }
 
     fn chunked() -> String {
-        let chunks: String =
-            BODY.as_bytes().chunks(7).map(|c| format!("{:x}\r\n{}\r\n", c.len(), String::from_utf8_lossy(c))).collect();
-        format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n")
+        let chunks: String = BODY
+            .as_bytes()
+            .chunks(7)
+            .map(|c| format!("{:x}\r\n{}\r\n", c.len(), String::from_utf8_lossy(c)))
+            .collect();
+        format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"
+        )
     }
 
     #[test]
@@ -326,7 +337,9 @@ mod tests {
         let exchange = Exchange::post(&uri, Some("secret"), "id-1", b"{\"n\":1}").unwrap();
         let text = String::from_utf8(exchange.to_send().to_vec()).unwrap().to_lowercase();
         assert!(text.starts_with("post /v1/chat/completions http/1.1\r\n"), "{text}");
-        for line in ["host: engine:8080", "authorization: bearer secret", "content-length: 7", "x-request-id: id-1"] {
+        for line in
+            ["host: engine:8080", "authorization: bearer secret", "content-length: 7", "x-request-id: id-1"]
+        {
             assert!(text.contains(&format!("{line}\r\n")), "{line} is missing in {text}");
         }
         assert!(text.ends_with("\r\n\r\n{\"n\":1}"), "{text}");
@@ -382,7 +395,10 @@ mod tests {
 
     #[test]
     fn nonsense_is_named_so() {
-        for text in ["hello, this is no HTTP\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nhi"] {
+        for text in [
+            "hello, this is no HTTP\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nhi",
+        ] {
             let error = answer(text.as_bytes(), 1000, false).1.unwrap_err();
             assert_eq!(error.kind, Kind::ProtocolViolation, "{text}");
         }

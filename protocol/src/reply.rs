@@ -158,7 +158,11 @@ impl Progress {
         let usages = usages?;
         let first = *usages.first()?;
         let completion_tokens = usages.iter().map(|usage| usage.completion_tokens).sum();
-        Some(Usage { completion_tokens, total_tokens: first.prompt_tokens + completion_tokens, ..first.clone() })
+        Some(Usage {
+            completion_tokens,
+            total_tokens: first.prompt_tokens + completion_tokens,
+            ..first.clone()
+        })
     }
 
     /// The members that stand before `choices`, with the opening brace.
@@ -193,7 +197,11 @@ pub struct ChunkStream {
 
 impl ChunkStream {
     pub fn new(head: Head, n: usize) -> Self {
-        ChunkStream { progress: Progress::new(head, n), ready: VecDeque::new(), openings: vec![String::new(); n] }
+        ChunkStream {
+            progress: Progress::new(head, n),
+            ready: VecDeque::new(),
+            openings: vec![String::new(); n],
+        }
     }
 
     /// The closing chunk that `stream_options.include_usage` asks for.
@@ -226,7 +234,11 @@ impl Reply for ChunkStream {
                 let _ = write!(text, "{separator}{}:{}", json(name), value.get());
             }
             let logprobs = choice.logprobs.map_or("null", RawValue::get);
-            let _ = write!(text, "}},\"logprobs\":{logprobs},\"finish_reason\":{}}}]}}", json(&choice.finish_reason));
+            let _ = write!(
+                text,
+                "}},\"logprobs\":{logprobs},\"finish_reason\":{}}}]}}",
+                json(&choice.finish_reason)
+            );
             self.ready.push_back(text);
         }
         Ok(())
@@ -256,7 +268,9 @@ impl Completion {
 
     /// The text of each choice.
     pub fn contents(&self) -> impl Iterator<Item = &str> {
-        self.choices.iter().map(|choice| choice.message.get("content").and_then(Value::as_str).unwrap_or_default())
+        self.choices
+            .iter()
+            .map(|choice| choice.message.get("content").and_then(Value::as_str).unwrap_or_default())
     }
 
     /// The `chat.completion` object.
@@ -318,7 +332,9 @@ fn merge(so_far: &mut Value, piece: Value) {
             for (name, piece) in pieces {
                 match fields.get_mut(&name) {
                     // These come whole. An engine that repeats them does not mean a longer one.
-                    Some(field) if matches!(name.as_str(), "id" | "type" | "index" | "name") => *field = piece,
+                    Some(field) if matches!(name.as_str(), "id" | "type" | "index" | "name") => {
+                        *field = piece
+                    }
                     Some(field) => merge(field, piece),
                     None => drop(fields.insert(name, piece)),
                 }
@@ -327,7 +343,8 @@ fn merge(so_far: &mut Value, piece: Value) {
         (Value::Array(parts), Value::Array(pieces)) => {
             for piece in pieces {
                 let index = piece.get("index").filter(|index| index.is_u64());
-                let part = index.and_then(|index| parts.iter_mut().find(|part| part.get("index") == Some(index)));
+                let part =
+                    index.and_then(|index| parts.iter_mut().find(|part| part.get("index") == Some(index)));
                 match part {
                     Some(part) => merge(part, piece),
                     None => parts.push(piece),

@@ -36,10 +36,7 @@ impl Request {
     /// A parameter that is `null` counts as not given, as in OpenAI's clients.
     pub fn parse(body: Value) -> Result<Request> {
         let Value::Object(mut body) = body else {
-            return Err(Error::invalid(
-                "request",
-                format!("must be a JSON object, not {}", kind_of(&body)),
-            ));
+            return Err(Error::invalid("request", format!("must be a JSON object, not {}", kind_of(&body))));
         };
         body.retain(|_, value| !value.is_null());
 
@@ -68,14 +65,7 @@ impl Request {
         // Which of the two functions was called decides whether the answer is streamed.
         body.shift_remove("stream");
 
-        Ok(Request {
-            model,
-            model_options,
-            n: n as usize,
-            chat_template,
-            include_usage,
-            parameters: body,
-        })
+        Ok(Request { model, model_options, n: n as usize, chat_template, include_usage, parameters: body })
     }
 
     /// The model's revision (a branch, tag or commit of its repository), if one was asked for.
@@ -145,15 +135,15 @@ fn check_message(path: &str, message: &Value) -> Result<()> {
     };
     match message.get("content") {
         Some(Value::String(_)) => Ok(()),
-        Some(Value::Array(parts)) => parts.iter().enumerate().try_for_each(|(i, part)| {
-            match part.get("type") {
+        Some(Value::Array(parts)) => {
+            parts.iter().enumerate().try_for_each(|(i, part)| match part.get("type") {
                 Some(Value::String(_)) => Ok(()),
                 _ => Err(Error::invalid(
                     format!("{path}.content[{i}]"),
                     "must be an object with a `type`, such as {\"type\": \"text\", \"text\": …}",
                 )),
-            }
-        }),
+            })
+        }
         // An assistant that called a tool, or refused, may have said nothing.
         None | Some(Value::Null)
             if role == "assistant"
@@ -252,7 +242,8 @@ mod tests {
 
     #[test]
     fn a_model_object_keeps_its_options() {
-        let request = request(json!({"model": {"model": "m", "revision": "main", "device_map": "auto"}})).unwrap();
+        let request =
+            request(json!({"model": {"model": "m", "revision": "main", "device_map": "auto"}})).unwrap();
         assert_eq!(request.model, "m");
         assert_eq!(request.revision(), Some("main"));
         assert_eq!(request.model_options["device_map"], "auto");

@@ -39,7 +39,8 @@ impl Events {
     pub fn drain(&mut self, mut event: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         while let Some(length) = memchr(b'\n', &self.bytes[self.searched..]) {
             let end = self.searched + length;
-            let line = self.bytes[self.start..end].strip_suffix(b"\r").unwrap_or(&self.bytes[self.start..end]);
+            let line =
+                self.bytes[self.start..end].strip_suffix(b"\r").unwrap_or(&self.bytes[self.start..end]);
             let result = if line.is_empty() {
                 let complete = std::mem::take(&mut self.has_data);
                 let result = if complete { event(&self.data) } else { Ok(()) };

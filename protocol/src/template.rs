@@ -76,7 +76,9 @@ fn template_error(error: minijinja::Error) -> Error {
         ErrorKind::SyntaxError => {
             Error::invalid("chat_template", format!("is not a Jinja template: {problem}{place}"))
         }
-        _ => Error::invalid("chat_template", format!("cannot be applied to these messages: {problem}{place}")),
+        _ => {
+            Error::invalid("chat_template", format!("cannot be applied to these messages: {problem}{place}"))
+        }
     }
 }
 
@@ -88,9 +90,8 @@ fn tojson(value: Value, indent: Option<usize>, options: Kwargs) -> Result<String
         let _ = options.get::<Option<Value>>(ignored)?;
     }
     options.assert_all_used()?;
-    let failed = |error: serde_json::Error| {
-        minijinja::Error::new(ErrorKind::BadSerialization, error.to_string())
-    };
+    let failed =
+        |error: serde_json::Error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string());
     let mut text = Vec::new();
     match indent {
         None => {
@@ -112,11 +113,19 @@ fn tojson(value: Value, indent: Option<usize>, options: Kwargs) -> Result<String
 struct PythonFormatter;
 
 impl serde_json::ser::Formatter for PythonFormatter {
-    fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+    fn begin_array_value<W: ?Sized + std::io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> std::io::Result<()> {
         if first { Ok(()) } else { writer.write_all(b", ") }
     }
 
-    fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+    fn begin_object_key<W: ?Sized + std::io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> std::io::Result<()> {
         if first { Ok(()) } else { writer.write_all(b", ") }
     }
 

@@ -23,7 +23,12 @@ pub struct Client {
 }
 
 impl Client {
-    fn start(&self, py: Python<'_>, request: &Bound<'_, PyAny>, stream: bool) -> PyResult<std::sync::Arc<Steps>> {
+    fn start(
+        &self,
+        py: Python<'_>,
+        request: &Bound<'_, PyAny>,
+        stream: bool,
+    ) -> PyResult<std::sync::Arc<Steps>> {
         let request = request::read(request)?;
         let runtime = runtime::handle()?;
         let _entered = runtime.enter();
@@ -34,7 +39,8 @@ impl Client {
         let mut core = lock(&self.core);
         let process = std::process::id();
         if core.0 != process {
-            let own = Core::new(&self.database_url, self.options.clone()).map_err(|error| raise(py, error))?;
+            let own =
+                Core::new(&self.database_url, self.options.clone()).map_err(|error| raise(py, error))?;
             // The parent's connections are left alone: to close them would be to speak on them.
             std::mem::forget(std::mem::replace(&mut *core, (process, own)));
         }
@@ -60,7 +66,11 @@ impl Client {
         let streaming = match streaming {
             "push" => Streaming::Push,
             "cursor" => Streaming::Cursor,
-            other => return Err(PyValueError::new_err(format!("streaming: must be 'push' or 'cursor', not {other:?}"))),
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "streaming: must be 'push' or 'cursor', not {other:?}"
+                )));
+            }
         };
         let options = Options {
             max_connections,
@@ -102,9 +112,7 @@ impl Client {
 }
 
 fn seconds(name: &str, value: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(value)
-        .ok()
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| PyValueError::new_err(format!("{name}: must be a number of seconds above 0, not {value}")))
+    Duration::try_from_secs_f64(value).ok().filter(|duration| !duration.is_zero()).ok_or_else(|| {
+        PyValueError::new_err(format!("{name}: must be a number of seconds above 0, not {value}"))
+    })
 }
-

@@ -15,6 +15,8 @@ pub fn raise(py: Python<'_>, error: Error) -> PyErr {
         Kind::Configuration => "configuration",
     };
     MAKE.import(py, "pgml.errors", "from_database")
-        .and_then(|make| make.call1((kind, error.message, error.sqlstate, error.param, error.detail, error.hint)))
+        .and_then(|make| {
+            make.call1((kind, error.message, error.sqlstate, error.param, error.detail, error.hint))
+        })
         .map_or_else(|failed| failed, PyErr::from_value)
 }

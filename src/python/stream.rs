@@ -61,7 +61,9 @@ impl Steps {
     /// The one object of an unstreamed completion.
     pub fn poll_completion(&self, py: Python<'_>, context: &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> {
         self.poll(py, context).map(|step| {
-            step?.ok_or_else(|| raise(py, Error::new(Kind::Database, "the database gave no answer").sqlstate("08P01")))
+            step?.ok_or_else(|| {
+                raise(py, Error::new(Kind::Database, "the database gave no answer").sqlstate("08P01"))
+            })
         })
     }
 
@@ -188,7 +190,10 @@ impl Step {
     /// The value of the goal, or nothing if it has to be waited for.
     fn poll(&self, py: Python<'_>, context: &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> {
         match &self.goal {
-            Goal::Chunk => self.steps.poll(py, context).map(|step| step?.ok_or_else(|| PyStopAsyncIteration::new_err(()))),
+            Goal::Chunk => self
+                .steps
+                .poll(py, context)
+                .map(|step| step?.ok_or_else(|| PyStopAsyncIteration::new_err(()))),
             Goal::Completion => self.steps.poll_completion(py, context),
             Goal::Stream => self.steps.poll_first(py, context).map(|first| {
                 first?;
