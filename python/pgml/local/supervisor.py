@@ -17,7 +17,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from . import control
 from .errors import LocalInstanceError
@@ -141,9 +141,10 @@ class Supervisor:
         if self._started.cancelled():
             raise LocalInstanceError("the local instance was stopped while it was starting")
         self._started.result()
-        if request["command"] == "add":
-            model = Model(request["name"], Path(request["path"]), request["source"])
-            with _operating_system_errors():
+        with _operating_system_errors():
+            await self._instance.settle()
+            if request["command"] == "add":
+                model = Model(request["name"], Path(request["path"]), request["source"])
                 async with self._adding:
                     await self._instance.add(model)
         return {**self._instance.status(), "ready": True}
@@ -201,8 +202,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def _supervise(home: Home, default: Model, announce: Callable[[bytes], None]) -> None:
-    await Supervisor(home, default).run(announce)
+async def _supervise(home: Home, model: Model, announce: Callable[[bytes], None]) -> NoReturn:
+    supervisor = Supervisor(home, model)
+    await supervisor.run(announce)
+    sys.stderr.flush()
+    # At once, with the connections of those who asked for the stop still open: they take a closed
+    # one for the end of the process, and Python would tidy up first.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,71 @@
+-- The options of a foreign server and of a user mapping are checked when they are set.
+\set SHOW_CONTEXT never
+
+-- What a server may have.
+CREATE SERVER s FOREIGN DATA WRAPPER pgml OPTIONS (base_url 'http://127.0.0.1:8080/v1');
+CREATE SERVER https FOREIGN DATA WRAPPER pgml OPTIONS (
+    base_url 'https://engine.example', sslrootcert '/etc/engine.pem', connect_timeout '0.5', read_timeout '86400');
+CREATE SERVER v6 FOREIGN DATA WRAPPER pgml OPTIONS (base_url 'http://[::1]:8080/v1/');
+CREATE SERVER local FOREIGN DATA WRAPPER pgml OPTIONS (base_url 'http://engine/v1', unix_socket '/run/engine.sock');
+ALTER SERVER s OPTIONS (ADD read_timeout '30', SET base_url 'HTTP://LOCALHOST/v1');
+ALTER SERVER s OPTIONS (DROP read_timeout);
+DROP SERVER s, https, v6, local;
+
+-- What it must have, and how it must be.
+CREATE SERVER s FOREIGN DATA WRAPPER pgml;
+CREATE SERVER s FOREIGN DATA WRAPPER pgml OPTIONS (read_timeout '30');
+CREATE SERVER s FOREIGN DATA WRAPPER pgml OPTIONS (base_url 'http://engine/v1', model 'echo');
+CREATE SERVER s FOREIGN DATA WRAPPER pgml OPTIONS (base_url 'http://engine/v1', api_key 'secret');
+CREATE SERVER s FOREIGN DATA WRAPPER pgml OPTIONS (base_url 'http://engine/v1', "base_url=http://elsewhere/" 'x');
+\set VERBOSITY terse
+SELECT base_url, e.code, e.message
+FROM unnest(ARRAY[
+    '', 'engine', '/v1', 'engine:8080/v1', 'ftp://engine/v1', 'unix:/run/engine.sock', 'http://', 'http:///v1',
+    'http://engine:99999/v1', 'http://engine:port/v1', 'http://user:secret@engine/v1', 'http://user@engine/v1',
+    'http://engine/v1?key=secret', 'http://engine/v1#fragment', 'http://engine/a b', E'http://engine/v1\r\nX: y'
+]) WITH ORDINALITY AS bad(base_url, i),
+LATERAL raised(format('CREATE SERVER s FOREIGN DATA WRAPPER pgml OPTIONS (base_url %L)', base_url)) AS e
+ORDER BY i;
+SELECT option, e.code, e.message
+FROM unnest(ARRAY[
+    'unix_socket ''engine.sock''', 'unix_socket ''''', 'sslrootcert ''engine.pem''',
+    'connect_timeout ''0''', 'connect_timeout ''-1''', 'connect_timeout ''soon''', 'connect_timeout ''''',
+    'read_timeout ''86401''', 'read_timeout ''NaN''', 'read_timeout ''inf''', 'read_timeout ''30s'''
+]) WITH ORDINALITY AS bad(option, i),
+LATERAL raised(format('CREATE SERVER s FOREIGN DATA WRAPPER pgml OPTIONS (base_url ''http://e/v1'', %s)', option)) AS e
+ORDER BY i;
+SELECT count(*) FROM pg_foreign_server WHERE srvname = 's';
+ALTER SERVER engine OPTIONS (DROP base_url);
+ALTER SERVER engine OPTIONS (SET base_url 'nowhere');
+
+-- A user mapping holds the key, and nothing else. Other objects hold nothing.
+\set VERBOSITY default
+CREATE USER MAPPING FOR PUBLIC SERVER engine OPTIONS (password 'secret');
+CREATE USER MAPPING FOR PUBLIC SERVER engine OPTIONS (base_url 'http://elsewhere/v1');
+CREATE USER MAPPING FOR PUBLIC SERVER engine OPTIONS (api_key 'secret', user 'me');
+CREATE USER MAPPING FOR PUBLIC SERVER engine OPTIONS (api_key 'secret');
+ALTER USER MAPPING FOR PUBLIC SERVER engine OPTIONS (SET api_key 'secret2');
+DROP USER MAPPING FOR PUBLIC SERVER engine;
+ALTER FOREIGN DATA WRAPPER pgml OPTIONS (ADD base_url 'http://engine/v1');
+
+-- An address can also be a Unix socket.
+\getenv socket PGML_TEST_SOCKET
+CREATE SERVER by_path FOREIGN DATA WRAPPER pgml OPTIONS (base_url 'http://engine/v1', unix_socket :'socket');
+INSERT INTO pgml.models (name, server, engine_model) VALUES ('echo by path', 'by_path', 'echo');
+SELECT content(pgml.chat_completion(ask('echo by path', 'over a Unix socket')));
+-- A changed option counts for the next request. base_url may end in a slash, and have any path.
+ALTER SERVER by_path OPTIONS (SET base_url 'http://engine/some/where/');
+UPDATE pgml.models SET engine_model = 'path' WHERE name = 'echo by path';
+SELECT content(pgml.chat_completion(ask('echo by path', '')));
+ALTER SERVER by_path OPTIONS (SET base_url 'http://engine');
+SELECT content(pgml.chat_completion(ask('echo by path', '')));
+ALTER SERVER by_path OPTIONS (SET unix_socket '/nowhere/engine.sock');
+\set VERBOSITY sqlstate
+SELECT pgml.chat_completion(ask('echo by path', ''));
+\set VERBOSITY default
+
+-- Options that are wrong all the same (from a dump of another version, say) are found when used.
+UPDATE pg_foreign_server SET srvoptions = '{base_url=http://engine/v1,colour=blue}' WHERE srvname = 'by_path';
+SELECT pgml.chat_completion(ask('echo by path', ''));
+DELETE FROM pgml.models WHERE server = 'by_path';
+DROP SERVER by_path;

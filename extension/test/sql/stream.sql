@@ -1,0 +1,72 @@
+-- pgml.chat_completion_stream: chat.completion.chunk objects, a row each.
+\set SHOW_CONTEXT never
+
+\pset format unaligned
+\pset tuples_only on
+SELECT regexp_replace(regexp_replace(c::text, 'chatcmpl-[0-9a-f]{32}', 'chatcmpl-…'), '"created":\d+', '"created":…')
+FROM (SELECT pgml.chat_completion_stream('{"model": "echo", "messages": [{"role": "user", "content": "How many?"}]}') AS c) AS s;
+\pset tuples_only off
+\pset format aligned
+
+-- A word is a row, in the order of the engine. The role comes first and once, the reason to end last and once.
+SELECT i, c #> '{choices,0,delta}' AS delta, c #>> '{choices,0,finish_reason}' AS finish_reason
+FROM pgml.chat_completion_stream(ask('echo', 'one two three four')) WITH ORDINALITY AS s(c, i) ORDER BY i;
+SELECT count(*) AS rows, count(DISTINCT c ->> 'id') AS ids, count(DISTINCT c ->> 'created') AS times,
+       count(DISTINCT c ->> 'model') AS models, string_agg(c #>> '{choices,0,delta,content}', '' ORDER BY i) AS content
+FROM pgml.chat_completion_stream(ask('echo', 'one two three four')) WITH ORDINALITY AS s(c, i);
+
+-- The usage chunk, last, where it is asked for.
+SELECT i, c -> 'choices' AS choices, c -> 'usage' AS usage
+FROM pgml.chat_completion_stream(ask('echo', 'x', '{"stream_options": {"include_usage": true}}')) WITH ORDINALITY AS s(c, i) ORDER BY i;
+SELECT c -> 'usage' AS "usage of 3"
+FROM pgml.chat_completion_stream(ask('echo', 'x y', '{"n": 3, "stream_options": {"include_usage": true}}')) AS c
+WHERE json_array_length(c -> 'choices') = 0;
+SELECT c -> 'usage' AS "usage uncounted"
+FROM pgml.chat_completion_stream(ask('untidy', '', '{"stream_options": {"include_usage": true}}')) AS c
+WHERE json_array_length(c -> 'choices') = 0;
+SELECT count(*) FILTER (WHERE c ->> 'usage' IS NOT NULL) AS "usage unasked"
+FROM pgml.chat_completion_stream(ask('echo', 'x', '{"stream_options": {"include_usage": false}}')) AS c;
+
+-- n choices side by side, each whole and in its own order.
+SELECT c #>> '{choices,0,index}' AS index, count(*) AS rows, count(c #> '{choices,0,delta,role}') AS roles,
+       string_agg(c #>> '{choices,0,delta,content}', '' ORDER BY i) AS content,
+       array_agg(c #>> '{choices,0,finish_reason}' ORDER BY i) AS finish_reasons
+FROM pgml.chat_completion_stream(ask('echo', 'a b c', '{"n": 3}')) WITH ORDINALITY AS s(c, i) GROUP BY 1 ORDER BY 1;
+SELECT meter();
+
+-- With batch, what has come together goes together: rows are objects or arrays, and hold the same chunks.
+SELECT string_agg(chunk #>> '{choices,0,delta,content}', '' ORDER BY i, j) AS content,
+       count(*) AS chunks, bool_and(json_typeof(c) IN ('array', 'object')) AS "arrays or objects",
+       bool_and(json_typeof(c) <> 'array' OR json_array_length(c) > 1) AS "arrays of several"
+FROM pgml.chat_completion_stream(ask('echo', 'one two three'), batch => true) WITH ORDINALITY AS s(c, i),
+LATERAL json_array_elements(CASE json_typeof(c) WHEN 'array' THEN c ELSE json_build_array(c) END) WITH ORDINALITY AS t(chunk, j);
+-- A slow reader finds all the rest waiting.
+SELECT json_typeof(c) AS type, CASE json_typeof(c) WHEN 'array' THEN json_array_length(c) END AS chunks,
+       c #>> '{choices,0,delta,content}' AS content
+FROM (SELECT pgml.chat_completion_stream(ask('echo', repeat('x ', 5000)), batch => true) AS c, pg_sleep(0.1) LIMIT 2) AS s
+LIMIT 1;
+SELECT meter();
+SELECT bool_and(json_typeof(c) = 'object') AS "objects only"
+FROM pgml.chat_completion_stream(ask('echo', repeat('x ', 100)), batch => false) AS c;
+SELECT count(*) FROM pgml.chat_completion_stream(ask('echo', 'x'), batch => NULL) AS "NULL in, nothing out";
+
+-- What engines say besides text, and untidily.
+SELECT c #> '{choices,0,delta}' AS calling, c #>> '{choices,0,finish_reason}' AS finish_reason
+FROM pgml.chat_completion_stream(ask('calling', '')) WITH ORDINALITY AS s(c, i) ORDER BY i;
+SELECT c #> '{choices,0,delta}' AS reasoning
+FROM pgml.chat_completion_stream(ask('reasoning', '')) WITH ORDINALITY AS s(c, i) ORDER BY i;
+SELECT c #> '{choices,0,delta}' AS probable, c #> '{choices,0,logprobs}' AS logprobs
+FROM pgml.chat_completion_stream(ask('probable', '')) WITH ORDINALITY AS s(c, i) ORDER BY i;
+SELECT c #> '{choices,0,delta}' AS untidy, c #>> '{choices,0,finish_reason}' AS finish_reason, c ->> 'model' AS model
+FROM pgml.chat_completion_stream(ask('untidy', '')) WITH ORDINALITY AS s(c, i) ORDER BY i;
+SELECT c #> '{choices,0,delta}' AS "an empty answer", c #>> '{choices,0,finish_reason}' AS finish_reason
+FROM pgml.chat_completion_stream(ask('echo', '')) AS c;
+
+-- Rows of a breaking stream come, and then the error: it never ends as if it were complete.
+\set VERBOSITY terse
+BEGIN;
+DECLARE breaking CURSOR FOR SELECT pgml.chat_completion_stream(ask('dying', '')) #>> '{choices,0,delta,content}' AS content;
+FETCH 1 FROM breaking;
+FETCH 1 FROM breaking;
+FETCH 1 FROM breaking;
+ROLLBACK;
