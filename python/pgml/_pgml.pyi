@@ -1,9 +1,18 @@
 """Types of the Rust extension module."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from typing import Any, Literal, final
 
 from pgml.objects import ChatCompletion, ChatCompletionChunk
+
+__all__ = [
+    "AsyncChatCompletionStream",
+    "ChatCompletionStream",
+    "Client",
+    "LoopWaker",
+    "Step",
+    "__version__",
+]
 
 __version__: str
 
@@ -45,3 +54,11 @@ class LoopWaker:
     def __new__(cls) -> LoopWaker: ...
     def fileno(self) -> int: ...
     def drain(self) -> None: ...
+
+@final
+class Step:
+    def __await__(self) -> Iterator[Any]: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def __next__(self) -> Any: ...
+    def throw(self, kind: Any, value: Any = None, _traceback: Any = None) -> Any: ...
+    def close(self) -> None: ...

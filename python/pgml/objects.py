@@ -7,7 +7,7 @@ inside them stays a plain dict or list until an attribute is asked for.
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 _Self = TypeVar("_Self", bound="Object")
 
@@ -28,15 +28,19 @@ class Object(dict[str, Any]):
         except KeyError:
             if name in self._optional:
                 return None
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}") from None
+            cls_name = type(self).__name__
+            raise AttributeError(f"{cls_name!r} object has no attribute {name!r}") from None
         cls = self._classes.get(name, Object)
         # Wrapped values replace the plain ones, so that both ways in lead to the same object.
         if type(value) is dict:
-            value = self[name] = cls(value)
-        elif type(value) is list:
-            for index, item in enumerate(value):
+            self[name] = wrapped = cls(cast("dict[str, Any]", value))
+            return wrapped
+        if type(value) is list:
+            items = cast("list[Any]", value)
+            for index, item in enumerate(items):
                 if type(item) is dict:
-                    value[index] = cls(item)
+                    items[index] = cls(cast("dict[str, Any]", item))
+            return items
         return value
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -76,9 +80,9 @@ class Object(dict[str, Any]):
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(item) for key, item in cast("dict[str, Any]", value).items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_plain(item) for item in cast("list[Any]", value)]
     return value
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypedDict, Union
+from typing import Any, Literal, TypedDict
 
 Message = Mapping[str, Any]
 """A message: ``role`` and ``content``, and what else a role needs."""
 
-Model = Union[str, Mapping[str, Any]]
+Model = str | Mapping[str, Any]
 """A model's name, or an object with the key ``model`` and further ones such as ``revision``."""
 
 
