@@ -151,6 +151,11 @@ class Slots:
     def busy(self) -> int:
         return sum(slot["is_processing"] for slot in self.get("/slots"))
 
+    def newest_length(self) -> int:
+        """How many tokens, the prompt's among them, the latest generation came to."""
+        used = (slot for slot in self.get("/slots") if "id_task" in slot)
+        return max(used, key=lambda slot: slot["id_task"])["n_prompt_tokens"]
+
     def wait_busy(self, count: int = 1) -> None:
         self._look_until(lambda: self.busy() >= count)
 

@@ -267,23 +267,20 @@ async def test_a_template_changes_what_the_real_model_is_told(
     call: Call, model: str, slots: Slots
 ) -> None:
     # The template hides the question and asks another one, between the model's own marks.
-    template = (
-        "<|im_start|>user\nWhat is the capital of France?{{ eos_token }}\n<|im_start|>assistant\n"
-    )
+    start = "<|im_start|>user\nWhat is the capital of France?"
+    end = "\n<|im_start|>assistant\n"
+    template = f"{start}{{{{ eos_token }}}}{end}{{{{ '' }}}}"
     settings: dict[str, Any] = {"temperature": 0, "max_tokens": 24}
     completion = await call.create(model, QUESTION, chat_template=template, **settings)
-    direct = [{"role": "user", "content": "What is the capital of France?"}]
     assert "Paris" in completion.choices[0].message.content
-    asked = template.replace("{{ eos_token }}", slots.get("/props")["eos_token"])
-    counted = slots.post("/tokenize", {"content": asked, "add_special": True})["tokens"]
-    assert completion.usage.prompt_tokens == len(counted)
     chunks = await (await call.stream(model, QUESTION, chat_template=template, **settings)).rest()
     assert text(chunks) == completion.choices[0].message.content
-    own = await call.create(model, direct, **settings)
-    assert "Paris" in own.choices[0].message.content
-    assert (
-        "Paris" not in (await call.create(model, QUESTION, **settings)).choices[0].message.content
-    )
+    without = await call.create(model, QUESTION, **settings)
+    assert "Paris" not in without.choices[0].message.content
+    # Token for token what the template says: nothing is added to it, and nothing taken away.
+    asked = start + slots.get("/props")["eos_token"] + end
+    counted = slots.post("/tokenize", {"content": asked, "add_special": False})["tokens"]
+    assert completion.usage.prompt_tokens == len(counted)
 
 
 async def test_the_models_own_template_is_its_template(
@@ -294,7 +291,7 @@ async def test_the_models_own_template_is_its_template(
     own = await call.create(model, COUNT, **settings)
     given = await call.create(model, COUNT, chat_template=template, **settings)
     assert given.choices[0].message.content == own.choices[0].message.content
-    assert given.usage == own.usage
+    assert given.usage.total_tokens == own.usage.total_tokens
 
 
 async def test_tool_calls_come_whole(call: Call, engine: Engine) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import asyncpg
+import asyncpg  # type: ignore[import-untyped]
 import psycopg
 import pytest
 
@@ -242,14 +242,15 @@ def test_starts_at_once_get_one_instance(fresh: Path) -> None:
 def test_whatever_is_killed_the_next_start_repairs(fresh: Path) -> None:
     local.start()
     query("CREATE TABLE survivor AS SELECT 42 AS answer")
-    for victim in ("supervisor", "postgres", "checkpointer", "engine", "everything"):
+    for victim in ("supervisor", "postgres", "helper", "engine", "everything"):
         status = running()
         members = {pid: os.pidfd_open(pid) for pid in family(status.supervisor_pid)}
         assert status.postgres_pid is not None
-        victims = {
+        assert status.models[0].pid is not None
+        victims: list[int] = {
             "supervisor": [status.supervisor_pid],
             "postgres": [status.postgres_pid],
-            "checkpointer": family(status.postgres_pid)[1:2],
+            "helper": family(status.postgres_pid)[1:2],
             "engine": [status.models[0].pid],
             "everything": list(members),
         }[victim]
@@ -258,7 +259,7 @@ def test_whatever_is_killed_the_next_start_repairs(fresh: Path) -> None:
                 signal.pidfd_send_signal(members[pid], signal.SIGKILL)
         wait_gone([os.dup(members[pid]) for pid in victims])
         local.start()
-        if victim == "checkpointer":  # PostgreSQL starts it again, and takes none in until then
+        if victim == "helper":  # PostgreSQL replaces it, and takes nobody in until then
             assert running().supervisor_pid == status.supervisor_pid
         else:
             assert running().supervisor_pid != status.supervisor_pid

@@ -36,7 +36,7 @@ class Object(dict[str, Any]):
             self[name] = wrapped = cls(cast("dict[str, Any]", value))
             return wrapped
         if type(value) is list:
-            items = cast("list[Any]", value)
+            items = cast("list[object]", value)
             for index, item in enumerate(items):
                 if type(item) is dict:
                     items[index] = cls(cast("dict[str, Any]", item))
@@ -82,7 +82,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in cast("dict[str, Any]", value).items()}
     if isinstance(value, list):
-        return [_plain(item) for item in cast("list[Any]", value)]
+        return [_plain(item) for item in cast("list[object]", value)]
     return value
 
 

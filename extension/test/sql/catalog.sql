@@ -37,7 +37,8 @@ INSERT INTO pgml.models (name, server, engine_model) VALUES ('', 'engine', 'echo
 INSERT INTO pgml.models (name, server, engine_model) VALUES ('m', 'engine', '');
 INSERT INTO pgml.models (name, server, engine_model) VALUES ('echo', 'engine', 'echo');
 
--- The setting.
+-- The setting, known once the library is loaded.
+LOAD 'pgml';
 SELECT name, setting, context, vartype, short_desc, extra_desc FROM pg_settings WHERE name LIKE 'pgml.%';
 
 -- Only a superuser installs it.
@@ -50,15 +51,17 @@ BEGIN;
 DROP EXTENSION pgml;
 ROLLBACK;
 BEGIN;
+SELECT content(pgml.chat_completion(ask('echo', 'before')));
 SET LOCAL client_min_messages = warning;
 DROP EXTENSION pgml CASCADE;
-SELECT count(*) FROM pg_namespace WHERE nspname = 'pgml';
+SELECT count(*) FROM pg_class WHERE relnamespace = 'pgml'::regnamespace;
+SELECT count(*) FROM pg_proc WHERE pronamespace = 'pgml'::regnamespace;
 SELECT count(*) FROM pg_foreign_server;
 CREATE EXTENSION pgml;
 \getenv port PGML_TEST_PORT
 \set base_url 'http://127.0.0.1:' :port '/v1'
 CREATE SERVER engine FOREIGN DATA WRAPPER pgml OPTIONS (base_url :'base_url');
 INSERT INTO pgml.models (name, server, engine_model) VALUES ('echo', 'engine', 'echo');
-SELECT content(pgml.chat_completion(ask('echo', 'again')));
+SELECT pgml.chat_completion(ask('echo', 'again')) #>> '{choices,0,message,content}' AS content;
 ROLLBACK;
 SELECT content(pgml.chat_completion(ask('echo', 'as before')));

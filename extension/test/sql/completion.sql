@@ -17,6 +17,7 @@ SELECT message ->> 'role' AS role, message ->> 'content' AS content, finish_reas
 FROM pgml.chat_completion(ask('echo', 'Ahoy there')) AS c,
 json_to_recordset(c -> 'choices') AS choice(index int, message json, finish_reason text, logprobs json);
 
+SELECT meter() \gset
 -- n choices are n requests to the engine. The prompt counts once, the completions all.
 SELECT index, message ->> 'content' AS content, finish_reason
 FROM pgml.chat_completion(ask('echo', 'one two three', '{"n": 2}')) AS c,
@@ -37,7 +38,7 @@ SELECT c #> '{choices,0,logprobs}' AS probable FROM pgml.chat_completion(ask('pr
 -- However untidy the engine; one that does not count leaves usage null.
 SELECT c #> '{choices,0,message}' AS message, c #>> '{choices,0,finish_reason}' AS finish_reason, c -> 'usage' AS usage
 FROM pgml.chat_completion(ask('untidy', '')) AS c;
--- An empty answer is an answer.
+-- An empty answer is an empty text: null is for those who had something else to say.
 SELECT c #> '{choices,0,message}' AS message FROM pgml.chat_completion(ask('echo', '')) AS c;
 -- A long one too.
 SELECT length(content(pgml.chat_completion(ask('echo', repeat('word ', 20000))))) AS length;

@@ -22,7 +22,8 @@ DROP USER MAPPING FOR pgml_app SERVER engine;
 -- Clean up, and see that all can be dropped.
 \set VERBOSITY default
 DROP SERVER engine;
+DROP FUNCTION meter;
 DROP EXTENSION pgml;
-SELECT proname FROM pg_proc WHERE probin LIKE '%pgml%';
+SELECT count(*) AS "left of it" FROM pg_proc WHERE probin LIKE '%pgml%';
 DROP ROLE pgml_app;
 DROP ROLE pgml_other;

@@ -3,28 +3,46 @@
 \set VERBOSITY terse
 CREATE SCHEMA mine AUTHORIZATION pgml_other;
 SET ROLE pgml_other;
-CREATE FUNCTION mine.has_server_privilege(oid, text) RETURNS bool LANGUAGE sql RETURN true;
-CREATE FUNCTION mine.concat_ws(text, VARIADIC text[]) RETURNS text LANGUAGE sql RETURN 'echo';
-CREATE FUNCTION mine.equal(text, text) RETURNS bool LANGUAGE plpgsql AS $$
+SET search_path = mine, pg_catalog, public;
+CREATE FUNCTION mine.has_server_privilege(server oid, privilege text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE NOTICE 'mine was called';
+    RAISE NOTICE 'mine.has_server_privilege was called';
     RETURN true;
 END
 $$;
-CREATE OPERATOR mine.= (LEFTARG = text, RIGHTARG = text, FUNCTION = mine.equal);
-CREATE FUNCTION mine.equal(name, name) RETURNS bool LANGUAGE sql RETURN true;
-CREATE OPERATOR mine.= (LEFTARG = name, RIGHTARG = name, FUNCTION = mine.equal);
-CREATE TABLE mine.pg_foreign_server AS SELECT * FROM pg_foreign_server;
-SET search_path = mine, pg_catalog, public;
-SELECT pgml.chat_completion(ask('echo', 'the right is checked all the same'));
+SELECT content(pgml.chat_completion(ask('echo', 'the right to the server is checked all the same')));
 SELECT (raised($$SELECT pgml.chat_completion(ask('no such model', ''))$$)).hint;
-RESET search_path;
-SELECT pgml.chat_completion(ask('echo', 'and again'));
+CREATE FUNCTION mine.equal(text, text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'mine.= was called';
+END
+$$;
+CREATE OPERATOR mine.= (LEFTARG = text, RIGHTARG = text, FUNCTION = mine.equal);
+CREATE FUNCTION mine.concat(text, text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'mine.|| was called';
+END
+$$;
+CREATE OPERATOR mine.|| (LEFTARG = text, RIGHTARG = text, FUNCTION = mine.concat);
+CREATE FUNCTION mine.string_agg_step(text, text, text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'mine.string_agg was called';
+END
+$$;
+CREATE AGGREGATE mine.string_agg(text, text) (SFUNC = mine.string_agg_step, STYPE = text);
+SELECT pgml.chat_completion('{"model": {"model": "echo", "revision": "r"}, "messages": [{"role": "user", "content": "x"}]}');
+SELECT pgml.chat_completion('{"model": "no such model", "messages": [{"role": "user", "content": "x"}]}');
 RESET ROLE;
+-- Nor does it hinder who has the right.
+GRANT USAGE ON FOREIGN SERVER engine TO pgml_other;
+SET ROLE pgml_other;
+SELECT pgml.chat_completion('{"model": "echo", "messages": [{"role": "user", "content": "x"}]}') #>> '{choices,0,message,content}' AS content;
+RESET ROLE;
+REVOKE USAGE ON FOREIGN SERVER engine FROM pgml_other;
 -- With an empty search_path all works.
 SET search_path = '';
 SELECT public.content(pgml.chat_completion('{"model": "echo", "messages": [{"role": "user", "content": "hi"}]}'));
-SELECT jsonb_pretty(pgml.transform('{"task": "text-generation", "model": "echo"}'::jsonb, inputs => ARRAY['hi']));
+SELECT pgml.transform('{"task": "conversational", "model": "echo"}'::jsonb, inputs => ARRAY['{"role": "user", "content": "hi"}'::jsonb]);
 RESET search_path;
 SET client_min_messages = warning;
 DROP SCHEMA mine CASCADE;

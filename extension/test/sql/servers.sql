@@ -21,10 +21,10 @@ CREATE SERVER s FOREIGN DATA WRAPPER pgml OPTIONS (base_url 'http://engine/v1', 
 SELECT base_url, e.code, e.message
 FROM unnest(ARRAY[
     '', 'engine', '/v1', 'engine:8080/v1', 'ftp://engine/v1', 'unix:/run/engine.sock', 'http://', 'http:///v1',
-    'http://engine:99999/v1', 'http://engine:port/v1', 'http://user:secret@engine/v1', 'http://user@engine/v1',
+    'http://engine:99999/v1', 'http://engine:0/v1', 'http://engine:port/v1', 'http://engine:/v1', 'http://user:secret@engine/v1', 'http://user@engine/v1',
     'http://engine/v1?key=secret', 'http://engine/v1#fragment', 'http://engine/a b', E'http://engine/v1\r\nX: y'
 ]) WITH ORDINALITY AS bad(base_url, i),
-LATERAL raised(format('CREATE SERVER s FOREIGN DATA WRAPPER pgml OPTIONS (base_url %L)', base_url)) AS e
+LATERAL raised(format('CREATE SERVER bad_%s FOREIGN DATA WRAPPER pgml OPTIONS (base_url %L)', i, base_url)) AS e
 ORDER BY i;
 SELECT option, e.code, e.message
 FROM unnest(ARRAY[
@@ -32,9 +32,9 @@ FROM unnest(ARRAY[
     'connect_timeout ''0''', 'connect_timeout ''-1''', 'connect_timeout ''soon''', 'connect_timeout ''''',
     'read_timeout ''86401''', 'read_timeout ''NaN''', 'read_timeout ''inf''', 'read_timeout ''30s'''
 ]) WITH ORDINALITY AS bad(option, i),
-LATERAL raised(format('CREATE SERVER s FOREIGN DATA WRAPPER pgml OPTIONS (base_url ''http://e/v1'', %s)', option)) AS e
+LATERAL raised(format('CREATE SERVER bad_option_%s FOREIGN DATA WRAPPER pgml OPTIONS (base_url ''http://e/v1'', %s)', i, option)) AS e
 ORDER BY i;
-SELECT count(*) FROM pg_foreign_server WHERE srvname = 's';
+SELECT srvname, srvoptions FROM pg_foreign_server WHERE srvname LIKE 'bad%';
 ALTER SERVER engine OPTIONS (DROP base_url);
 ALTER SERVER engine OPTIONS (SET base_url 'nowhere');
 

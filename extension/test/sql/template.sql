@@ -2,6 +2,7 @@
 \set SHOW_CONTEXT never
 \pset format unaligned
 \pset tuples_only on
+\pset fieldsep ' '
 CREATE FUNCTION rendered(template text, more jsonb DEFAULT '{}') RETURNS text LANGUAGE sql
     RETURN content(pgml.chat_completion(
         ask('echo', '', '{"messages": [{"role": "system", "content": "Be a pirate"}, {"role": "user", "content": "Ahoy <there>"}]}')
@@ -46,8 +47,8 @@ SELECT string_agg(content(pgml.chat_completion(ask('echo', name, '{"chat_templat
 FROM (VALUES ('Ann'), ('Bob')) AS people(name);
 
 -- Templates that cannot be used. None of them reaches the engine.
-SELECT meter() IS NOT NULL;
-SELECT template, E'\n   ', e.code, e.message, E'\n   ', e.detail
+SELECT meter() \gset
+SELECT template, E'\n   ', e.code, e.message, e.detail
 FROM unnest(ARRAY[
     '{% for %}', '{{ messages', '{% if true %}', '{{ 1 + }}', '{% unknown %}', '{{ messages | nofilter }}',
     '{{ raise_exception("System role not supported") }}', '{{ nothing.at.all }}', '{{ messages.append(1) }}', '{{ 1 / 0 }}',
@@ -58,7 +59,7 @@ FROM unnest(ARRAY[
 SELECT meter();
 -- What takes much memory in few steps is stopped too.
 SET statement_timeout = '20s';
-SELECT template, e.code, left(e.message, 100)
+SELECT template, E'\n   ', e.code, e.message
 FROM unnest(ARRAY[
     '{% set ns = namespace(s="xxxxxxxxxxxxxxxx") %}{% for i in range(40) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s | length }}',
     '{{ "x" * 99999999999 }}', '{{ "%099999999999d" | format(1) }}', '{{ range(999999999) | list | length }}'

@@ -25,7 +25,7 @@ FROM pgml.transform_stream('{"task": "text-generation", "model": "echo"}'::jsonb
 -- Only text comes: no empty rows, no reasoning. What comes first comes at once, and an early end ends the engine's work.
 SELECT pgml.transform_stream('{"task": "conversational", "model": "untidy"}'::jsonb, '{}', ARRAY['{"role": "user", "content": "x"}'::jsonb]);
 SELECT pgml.transform_stream('{"task": "conversational", "model": "reasoning"}'::jsonb, '{}', ARRAY['{"role": "user", "content": "x"}'::jsonb]);
-SELECT meter() IS NOT NULL;
+SELECT meter() \gset
 SELECT pgml.transform_stream('{"task": "text-generation", "model": "endless"}'::jsonb, '{"return_full_text": false}', 'x') LIMIT 3;
 SELECT meter();
 -- As the published SDK reads it.

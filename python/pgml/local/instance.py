@@ -9,26 +9,19 @@ import itertools
 import os
 import signal
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from . import account, models, postgres, sql
-from .config import write_config
 from .errors import LocalInstanceError
 from .home import DATABASE, Home
 from .log import Log
 from .models import Model
-from .process import Child, Children, environment, finish, read_line
+from .process import Child, Children, environment, read_line
+from .server import Server
 
-_SETTLING_PATIENCE = 120.0
-# PostgreSQL's fast shutdown, then its immediate one.
-_POSTGRES_STEPS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0))
-# Without the variables that change what psql connects to, and those that move its libraries.
-_POSTGRES_ENVIRONMENT = {**environment(), "LC_ALL": "C"}
 _ENGINE_STEPS = ((signal.SIGTERM, 5.0),)
 # What Python, the loader and the libraries for processors of all kinds listen to.
 _ENGINE_VARIABLES = (
@@ -62,9 +55,8 @@ class Instance:
         self._default = default
         self._say = say
         self._account: account.Account
-        self._install: postgres.Install
         self._children = Children()
-        self._postgres: Child | None = None
+        self._server = Server(home, self._children, say)
         self._engines: set[_Engine] = set()
         self._served: dict[str, tuple[Model, _Engine]] = {}
         self._unserved: dict[str, tuple[Model, str]] = {}
@@ -84,11 +76,10 @@ class Instance:
         postgres.end_leftovers(home)
         self._account = account.resolve()
         self._account.grant(home)
-        self._install = postgres.install(home, self._account)
         wanted = {self._default.name: self._default}
         wanted.update((model.name, model) for model in models.load_registry(home.registry))
         # The model is read from disk while the database is created.
-        parts = [asyncio.create_task(self._start_postgres())]
+        parts = [asyncio.create_task(self._start_server())]
         parts.append(asyncio.create_task(self._load_all(wanted.values())))
         try:
             await asyncio.gather(*parts)
@@ -121,32 +112,11 @@ class Instance:
     def has_failed(self) -> bool:
         """Whether a child has ended, at this very moment, that nobody told to."""
         self._children.reap()
-        needed = [engine.child for engine in self._engines]
-        if self._postgres:
-            needed.append(self._postgres)
-        return any(child.exited.done() for child in needed)
+        return any(child.exited.done() for child in self._needed())
 
     async def settle(self) -> None:
-        """Wait until PostgreSQL takes connections, or has ended.
-
-        It does not while it starts, nor while it recovers from the loss of one of its processes.
-
-        Raises:
-            LocalInstanceError: neither happens.
-        """
-        deadline = time.monotonic() + _SETTLING_PATIENCE
-        while self._postgres and not self._postgres.exited.done():
-            probe = postgres.probe_command(self._home, self._install)
-            with Log(self._home.log / "psql.log").open() as log:
-                child = self._children.spawn("a probe", probe, env=_POSTGRES_ENVIRONMENT, log=log)
-            if await child.exited == 0:
-                return
-            if time.monotonic() > deadline:
-                raise LocalInstanceError(
-                    f"PostgreSQL, process {self._postgres.pid}, takes no connections "
-                    f"(its log: {self._home.log / 'postgres.log'})"
-                )
-            await asyncio.sleep(0.02)
+        """Wait until PostgreSQL takes connections, or has ended."""
+        await self._server.settle()
 
     async def failure(self) -> str:
         """Wait until a child ends that nobody told to, and say which."""
@@ -155,9 +125,7 @@ class Instance:
     async def stop(self) -> None:
         """End all children, PostgreSQL in good order."""
         stops = [engine.child.stop(*_ENGINE_STEPS) for engine in self._engines]
-        if self._postgres:
-            stops.append(self._postgres.stop(*_POSTGRES_STEPS))
-        await asyncio.gather(*stops)
+        await asyncio.gather(self._server.stop(), *stops)
 
     def status(self) -> dict[str, Any]:
         """What runs, in the terms of `pgml.local.Status`."""
@@ -170,79 +138,26 @@ class Instance:
         ]
         return {
             "supervisor_pid": os.getpid(),
-            "postgres_pid": self._postgres.pid if self._postgres else None,
+            "postgres_pid": self._server.child.pid if self._server.child else None,
             "models": served + unserved,
             "versions": {"postgres": postgres.version(), "engine": _engine_version()},
         }
+
+    def _needed(self) -> list[Child]:
+        servers = [self._server.child] if self._server.child else []
+        return servers + [engine.child for engine in self._engines]
 
     def _watch(self, child: Child) -> None:
         """Take the end of a child for a failure, unless it has been dismissed by then."""
 
         def ended(future: asyncio.Future[int]) -> None:
-            needed = child is self._postgres or any(
-                engine.child is child for engine in self._engines
-            )
-            if needed and not self._failed.done():
+            if child in self._needed() and not self._failed.done():
                 self._failed.set_result(f"{child.name} ended with status {future.result()}")
 
         child.exited.add_done_callback(ended)
 
-    async def _start_postgres(self) -> None:
-        home, install = self._home, self._install
-        if not postgres.check_data(home):
-            self._say("creating the database")
-            await self._create_data()
-        write_config(home, install.extension, self._account)
-        log = Log(home.log / "postgres.log")
-        with log.open() as output:
-            # If the supervisor is killed, an immediate shutdown: a fast one waits for a
-            # checkpoint, and the next start would wait with it.
-            child = self._children.spawn(
-                "PostgreSQL",
-                postgres.server_command(home, install),
-                env=_POSTGRES_ENVIRONMENT,
-                log=output,
-                account=self._account,
-                dies_by=signal.SIGQUIT,
-            )
-        self._postgres = child
-        self._watch(child)
-        await self.settle()
-        if child.exited.done():
-            raise LocalInstanceError(f"PostgreSQL did not start:{log.tail()}")
-        await self._sql("postgres", sql.CREATE_DATABASE)
-        await self._sql(DATABASE, sql.CREATE_EXTENSION)
-
-    async def _create_data(self) -> None:
-        """Create the data directory under another name, so that a half-made one never counts."""
-        draft = self._home.draft
-        draft.mkdir(mode=0o700)
-        if self._account.separate:
-            os.chown(draft, self._account.uid, self._account.gid)
-        log = Log(self._home.log / "initdb.log")
-        with log.open() as output:
-            child = self._children.spawn(
-                "initdb",
-                postgres.initdb_command(self._install, draft),
-                env=_POSTGRES_ENVIRONMENT,
-                log=output,
-                account=self._account,
-            )
-        await finish(child, log)
-        draft.rename(self._home.data)
-
-    async def _sql(self, database: str, script: str, **variables: str) -> None:
-        """Run one of the scripts of `sql.py` as the instance's superuser."""
-        argv = postgres.psql_command(self._home, self._install, database)
-        argv += [f"--set={name}={value}" for name, value in variables.items()]
-        log = Log(self._home.log / "psql.log")
-        with tempfile.TemporaryFile() as text, log.open() as output:
-            text.write(script.encode())
-            text.seek(0)
-            child = self._children.spawn(
-                "psql", argv, env=_POSTGRES_ENVIRONMENT, log=output, stdin=text
-            )
-        await finish(child, log)
+    async def _start_server(self) -> None:
+        self._watch(await self._server.start(self._account))
 
     async def _load_all(self, wanted: Iterable[Model]) -> None:
         # One after another: each engine uses all cores while it loads.
@@ -299,7 +214,7 @@ class Instance:
 
     async def _register(self, model: Model, engine: _Engine, *, replace: bool) -> None:
         """Tell the database where the model is served."""
-        await self._sql(
+        await self._server.sql(
             DATABASE,
             sql.REGISTER_MODEL,
             model=model.name,

@@ -61,6 +61,11 @@ class Child:
         """Its process id."""
         return self.process.pid
 
+    async def wait(self) -> int:
+        """Wait for its exit status."""
+        # Shielded: who gives up waiting must not cancel the future itself.
+        return await asyncio.shield(self.exited)
+
     async def stop(self, *steps: tuple[signal.Signals, float]) -> None:
         """Send the signals one after another, each with its time to work; SIGKILL is the last."""
         for step, patience in (*steps, (signal.SIGKILL, 60.0)):
@@ -136,7 +141,7 @@ async def finish(child: Child, log: Log) -> None:
         LocalInstanceError: it failed.
     """
     try:
-        status = await child.exited
+        status = await child.wait()
     except asyncio.CancelledError:
         child.process.kill()
         raise
