@@ -9,11 +9,12 @@ use crate::error::Result;
 use crate::postgresml::Cursor;
 use crate::stream::{Row, Rows};
 
-const COMPLETION: &str = "SELECT pgml.chat_completion($1::jsonb)";
+/// json, not jsonb, which would forget the order of a JSON schema's properties.
+const COMPLETION: &str = "SELECT pgml.chat_completion($1::json)";
 /// In the target list the function streams. In FROM, or under ORDER BY, Postgres would collect
 /// all its rows first.
-const STREAM: &str = "SELECT pgml.chat_completion_stream($1::jsonb, true)";
-const CURSOR: &str = "DECLARE c NO SCROLL CURSOR FOR SELECT pgml.chat_completion_stream($1::jsonb, true)";
+const STREAM: &str = "SELECT pgml.chat_completion_stream($1::json, true)";
+const CURSOR: &str = "DECLARE c NO SCROLL CURSOR FOR SELECT pgml.chat_completion_stream($1::json, true)";
 
 pub(crate) struct Completion<'a> {
     pub request: &'a Request,

@@ -28,16 +28,42 @@ SELECT pg_catalog.pg_extension_config_dump('pgml.models', '');
 -- Volatile: two calls give two answers. Costly: the planner should call them late and seldom.
 -- Parallel restricted: rows are pushed to the client by the leader, which alone has one.
 
+-- Three types of request: jsonb, and the two that keep the order of keys. A literal is a text.
+
 CREATE FUNCTION pgml.chat_completion(request jsonb) RETURNS json
-    AS 'MODULE_PATHNAME', 'chat_completion_wrapper'
+    AS 'MODULE_PATHNAME', 'chat_completion_jsonb_wrapper'
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000000;
 COMMENT ON FUNCTION pgml.chat_completion(jsonb) IS
     'an OpenAI chat.completion object for an OpenAI request body';
 
 CREATE FUNCTION pgml.chat_completion_stream(request jsonb, batch boolean DEFAULT false) RETURNS SETOF json
-    AS 'MODULE_PATHNAME', 'chat_completion_stream_wrapper'
+    AS 'MODULE_PATHNAME', 'chat_completion_stream_jsonb_wrapper'
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000000 ROWS 100;
 COMMENT ON FUNCTION pgml.chat_completion_stream(jsonb, boolean) IS
+    'chat.completion.chunk objects, pushed as they are made when called in the target list; with batch, a row may be an array of several';
+
+CREATE FUNCTION pgml.chat_completion(request json) RETURNS json
+    AS 'MODULE_PATHNAME', 'chat_completion_text_wrapper'
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000000;
+COMMENT ON FUNCTION pgml.chat_completion(json) IS
+    'an OpenAI chat.completion object for an OpenAI request body';
+
+CREATE FUNCTION pgml.chat_completion_stream(request json, batch boolean DEFAULT false) RETURNS SETOF json
+    AS 'MODULE_PATHNAME', 'chat_completion_stream_text_wrapper'
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000000 ROWS 100;
+COMMENT ON FUNCTION pgml.chat_completion_stream(json, boolean) IS
+    'chat.completion.chunk objects, pushed as they are made when called in the target list; with batch, a row may be an array of several';
+
+CREATE FUNCTION pgml.chat_completion(request text) RETURNS json
+    AS 'MODULE_PATHNAME', 'chat_completion_text_wrapper'
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000000;
+COMMENT ON FUNCTION pgml.chat_completion(text) IS
+    'an OpenAI chat.completion object for an OpenAI request body';
+
+CREATE FUNCTION pgml.chat_completion_stream(request text, batch boolean DEFAULT false) RETURNS SETOF json
+    AS 'MODULE_PATHNAME', 'chat_completion_stream_text_wrapper'
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000000 ROWS 100;
+COMMENT ON FUNCTION pgml.chat_completion_stream(text, boolean) IS
     'chat.completion.chunk objects, pushed as they are made when called in the target list; with batch, a row may be an array of several';
 
 -- PostgresML's functions -----------------------------------------------------------------------

@@ -1,9 +1,10 @@
 //! `pgml.chat_completion` and `pgml.chat_completion_stream`.
 
 use pgml_protocol::reply::{ChunkStream, Completion};
-use pgml_protocol::{Request, Result};
+use pgml_protocol::{Error, Request, Result};
 use pgrx::JsonB;
 use pgrx::prelude::*;
+use serde_json::Value;
 
 use crate::generation::Generation;
 use crate::report;
@@ -13,24 +14,50 @@ const MAX_ROW: usize = 64 << 10;
 
 // These return text to pgrx and are declared to return json in SQL: in memory the two are one, and
 // what they return has just been written as JSON, so nothing needs to parse it again.
+//
+// A request may be jsonb, json or text. jsonb forgets in which order keys came, which matters to a
+// JSON schema: a model writes the properties in the order in which the schema names them.
 
 /// One OpenAI `chat.completion` object for an OpenAI request body.
 #[pg_extern(sql = false)]
-fn chat_completion(request: JsonB) -> String {
-    Request::parse(request.0)
-        .and_then(|request| complete(Generation::chat(&request)?, request.n))
-        .map_or_else(|error| report(error), |completion| completion.json())
+fn chat_completion_jsonb(request: JsonB) -> String {
+    chat_completion(Ok(request.0))
+}
+
+/// The same, from a `json` or a `text`.
+#[pg_extern(sql = false)]
+fn chat_completion_text(request: &str) -> String {
+    chat_completion(parse(request))
 }
 
 /// The `chat.completion.chunk` objects of an OpenAI request body, each pushed as it is made.
 ///
 /// With `batch`, chunks that are there at the same time come in one row, as a JSON array.
 #[pg_extern(sql = false)]
-fn chat_completion_stream(request: JsonB, batch: bool) -> SetOfIterator<'static, String> {
-    match Request::parse(request.0).and_then(|request| Rows::start(&request, batch)) {
-        Ok(rows) => SetOfIterator::new(rows),
-        Err(error) => report(error),
-    }
+fn chat_completion_stream_jsonb(request: JsonB, batch: bool) -> SetOfIterator<'static, String> {
+    chat_completion_stream(Ok(request.0), batch)
+}
+
+/// The same, from a `json` or a `text`.
+#[pg_extern(sql = false)]
+fn chat_completion_stream_text(request: &str, batch: bool) -> SetOfIterator<'static, String> {
+    chat_completion_stream(parse(request), batch)
+}
+
+fn chat_completion(body: Result<Value>) -> String {
+    body.and_then(Request::parse)
+        .and_then(|request| complete(Generation::chat(&request)?, request.n))
+        .map_or_else(|error| report(error), |completion| completion.json())
+}
+
+fn chat_completion_stream(body: Result<Value>, batch: bool) -> SetOfIterator<'static, String> {
+    body.and_then(Request::parse)
+        .and_then(|request| Rows::start(&request, batch))
+        .map_or_else(|error| report(error), SetOfIterator::new)
+}
+
+fn parse(request: &str) -> Result<Value> {
+    serde_json::from_str(request).map_err(|error| Error::invalid("request", format!("is no JSON: {error}")))
 }
 
 /// Runs a generation to its end.

@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use pgml_protocol::exchange::Exchange;
 use pgml_protocol::reply::{EngineChunk, Head, Reply};
 use pgml_protocol::template::{self, SpecialTokens};
+use pgml_protocol::tools::CallShaper;
 use pgml_protocol::{Error, Kind, Request, Result};
 use serde_json::{Map, Value, json};
 
@@ -30,6 +31,8 @@ enum Prompt {
 pub struct Generation {
     engine: Engine,
     choices: Vec<Option<Connection>>,
+    /// For each choice that has to be a tool call, what makes it one.
+    shapers: Vec<CallShaper>,
     wait: Option<WaitSet>,
 }
 
@@ -88,7 +91,11 @@ impl Generation {
             connection.send(&engine)?;
             choices.push(Some(connection));
         }
-        Ok((Generation { engine, choices, wait: None }, head))
+        let shapers = request.forced_call.iter().flat_map(|forced| {
+            let id = |index| format!("call_{}_{index}", uuid::Uuid::new_v4().simple());
+            (0..request.n).map(move |index| CallShaper::new(forced.clone(), id(index)))
+        });
+        Ok((Generation { engine, choices, shapers: shapers.collect(), wait: None }, head))
     }
 
     /// Waits until the engine has sent something, and gives it to `reply`. False when the engine
@@ -96,7 +103,7 @@ impl Generation {
     ///
     /// Rows made from earlier events are pushed to the client before any waiting.
     pub fn advance(&mut self, reply: &mut impl Reply) -> Result<bool> {
-        let Generation { engine, choices, wait } = self;
+        let Generation { engine, choices, shapers, wait } = self;
         loop {
             let mut progress = false;
             for (index, choice) in choices.iter_mut().enumerate() {
@@ -113,7 +120,9 @@ impl Generation {
                     .drain(|data| {
                         if data == b"[DONE]" {
                             done = true;
-                        } else if !done {
+                        } else if let Some(shaper) = shapers.get_mut(index) {
+                            reply.chunk(index, &EngineChunk::parse(&shaper.reshape(data)?)?)?;
+                        } else {
                             reply.chunk(index, &EngineChunk::parse(data)?)?;
                         }
                         Ok(())

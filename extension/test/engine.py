@@ -26,26 +26,28 @@ class Meter:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._open = self._seen = self._abandoned = 0
+        self._connections = self._requests = self._abandoned = 0
 
-    def begin(self) -> None:
+    def connection(self, change: int) -> None:
         with self._changed:
-            self._open += 1
-            self._seen += 1
-
-    def end(self, abandoned: bool) -> None:
-        with self._changed:
-            self._open -= 1
-            self._abandoned += abandoned
+            self._connections += change
             self._changed.notify_all()
 
-    def read(self) -> str:
-        """Waits until no request is under way: none may be left running by its caller."""
+    def request(self) -> None:
         with self._changed:
-            ended = self._changed.wait_for(lambda: self._open == 0, timeout=10)
-            text = f"requests: {self._seen}, abandoned: {self._abandoned}"
-            self._seen = self._abandoned = 0
-            return text if ended else f"{text}, still running: {self._open}"
+            self._requests += 1
+
+    def abandoned(self) -> None:
+        with self._changed:
+            self._abandoned += 1
+
+    def read(self) -> str:
+        """Waits until no other connection is open: none may be left over by its caller."""
+        with self._changed:
+            ended = self._changed.wait_for(lambda: self._connections == 1, timeout=10)
+            text = f"requests: {self._requests}, abandoned: {self._abandoned}"
+            self._requests = self._abandoned = 0
+            return text if ended else f"{text}, still running: {self._connections - 1}"
 
 
 METER = Meter()
@@ -73,18 +75,14 @@ class Handler(BaseHTTPRequestHandler):
         if body["model"] == "meter":
             self.stream(body, spoken(METER.read()))
             return
-        METER.begin()
-        abandoned = False
+        METER.request()
         try:
             self.reply(body)
         except Dies:
             pass
         except OSError:
-            abandoned = True
-        finally:
-            # Counted here, and closed by the caller.
-            METER.end(abandoned)
-            self.close_connection = True
+            METER.abandoned()
+        self.close_connection = True
 
     def reply(self, body: Json) -> None:
         model = body["model"]
@@ -269,15 +267,28 @@ _MODELS: dict[str, Callable[[Json, Handler], Iterator[Json | str]]] = {
 }
 
 
-class UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+class Server(socketserver.ThreadingMixIn):
     daemon_threads = True
-    request_queue_size = 64
+    request_queue_size = 256
+
+    # A connection counts from the moment when it is accepted, so that the meter sees all those
+    # that were made before its own.
+    def process_request(self, request: Any, client_address: Any) -> None:
+        METER.connection(+1)
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            METER.connection(-1)
 
 
-class TcpServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    daemon_threads = True
-    request_queue_size = 64
+class UnixServer(Server, socketserver.UnixStreamServer):
+    pass
 
+
+class TcpServer(Server, socketserver.TCPServer):
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

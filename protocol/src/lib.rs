@@ -4,6 +4,8 @@
 //! and can therefore be tested and fuzzed alone.
 //!
 //! * [`request`]: what a request may say; the one place where a request is checked.
+//! * [`parameters`]: OpenAI's parameters, and what becomes of each.
+//! * [`tools`]: tool calls that must happen.
 //! * [`error`]: the errors that a caller can see, each with its SQLSTATE.
 //!
 //! With the feature `engine` (the extension's half):
@@ -14,7 +16,9 @@
 //! * [`template`]: a Jinja chat template applied to messages.
 
 pub mod error;
+pub mod parameters;
 pub mod request;
+pub mod tools;
 
 #[cfg(feature = "engine")]
 pub mod exchange;

@@ -6,7 +6,9 @@
 
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::parameters::refusal;
+use crate::tools::{ForcedCall, force_call};
 
 /// The spec's default. OpenAI's own is 1.
 pub const DEFAULT_TEMPERATURE: f64 = 0.8;
@@ -26,6 +28,8 @@ pub struct Request {
     pub chat_template: Option<String>,
     /// Whether a stream ends with a chunk that carries `usage`.
     pub include_usage: bool,
+    /// A tool call that the answer has to be.
+    pub forced_call: Option<ForcedCall>,
     /// All that goes to the engine as it is: `messages`, `temperature`, `max_tokens` and the rest.
     pub parameters: Map<String, Value>,
 }
@@ -40,6 +44,13 @@ impl Request {
         };
         body.retain(|_, value| !value.is_null());
 
+        if let Some((name, reason)) =
+            body.iter().find_map(|(name, value)| Some((name, refusal(name, value)?)))
+        {
+            let error = Error::new(Kind::Unsupported, format!("{name}: is not supported: {reason}"));
+            return Err(Error { param: Some(name.clone()), ..error });
+        }
+
         let (model, model_options) = model(body.shift_remove("model"))?;
         check_messages(body.get("messages"))?;
         let n = positive_integer(&body, "n")?.unwrap_or(1);
@@ -53,19 +64,27 @@ impl Request {
             Some(_) => (),
             None => drop(body.insert("temperature".into(), DEFAULT_TEMPERATURE.into())),
         }
-        number_between(&body, "top_p", 0.0, 1.0)?;
-        number_between(&body, "frequency_penalty", -2.0, 2.0)?;
-        number_between(&body, "presence_penalty", -2.0, 2.0)?;
         let chat_template = match body.shift_remove("chat_template") {
             None => None,
             Some(Value::String(template)) => Some(template),
             Some(other) => return Err(wrong_type("chat_template", "a string", &other)),
         };
         let include_usage = include_usage(body.shift_remove("stream_options"))?;
+        check_sampling(&body)?;
+        check_response_format(body.get("response_format"))?;
+        let forced_call = force_call(&mut body)?;
         // Which of the two functions was called decides whether the answer is streamed.
         body.shift_remove("stream");
 
-        Ok(Request { model, model_options, n: n as usize, chat_template, include_usage, parameters: body })
+        Ok(Request {
+            model,
+            model_options,
+            n: n as usize,
+            chat_template,
+            include_usage,
+            forced_call,
+            parameters: body,
+        })
     }
 
     /// The model's revision (a branch, tag or commit of its repository), if one was asked for.
@@ -160,6 +179,48 @@ fn check_message(path: &str, message: &Value) -> Result<()> {
         Some(other) => {
             Err(wrong_type(format!("{path}.content"), "a string or an array of content parts", other))
         }
+    }
+}
+
+/// How tokens are chosen, and what is told of them.
+fn check_sampling(body: &Map<String, Value>) -> Result<()> {
+    number_between(body, "top_p", 0.0, 1.0)?;
+    number_between(body, "frequency_penalty", -2.0, 2.0)?;
+    number_between(body, "presence_penalty", -2.0, 2.0)?;
+    if let Some(seed) = body.get("seed").filter(|seed| !seed.is_i64() && !seed.is_u64()) {
+        return Err(wrong_type("seed", "a whole number", seed));
+    }
+    match body.get("stop") {
+        None | Some(Value::String(_)) => (),
+        Some(Value::Array(stops)) if stops.iter().all(Value::is_string) => (),
+        Some(other) => return Err(wrong_type("stop", "a string or an array of strings", other)),
+    }
+    let logprobs = match body.get("logprobs") {
+        None => false,
+        Some(Value::Bool(logprobs)) => *logprobs,
+        Some(other) => return Err(wrong_type("logprobs", "true or false", other)),
+    };
+    match number_between(body, "top_logprobs", 0.0, 20.0)? {
+        Some(_) if !logprobs => Err(Error::invalid("top_logprobs", "needs logprobs to be true")),
+        _ => match body.get("logit_bias") {
+            None | Some(Value::Object(_)) => Ok(()),
+            Some(other) => Err(wrong_type("logit_bias", "an object of token ids and numbers", other)),
+        },
+    }
+}
+
+fn check_response_format(format: Option<&Value>) -> Result<()> {
+    let Some(format) = format else { return Ok(()) };
+    match format.get("type").and_then(Value::as_str) {
+        Some("text" | "json_object") => Ok(()),
+        Some("json_schema") if format.pointer("/json_schema/schema").is_some_and(Value::is_object) => Ok(()),
+        Some("json_schema") => {
+            Err(Error::invalid("response_format.json_schema.schema", "is required: a JSON schema"))
+        }
+        _ => Err(Error::invalid(
+            "response_format",
+            "must be {\"type\": \"text\"}, {\"type\": \"json_object\"} or {\"type\": \"json_schema\", \"json_schema\": …}",
+        )),
     }
 }
 

@@ -132,9 +132,6 @@ impl<'py> Writer<'py> {
         let Ok(text) = text.to_str() else {
             return Err(self.wrong("holds a lone surrogate, which UTF-8 cannot say".into()));
         };
-        if text.contains('\0') {
-            return Err(self.wrong("holds a NUL character, which Postgres cannot store".into()));
-        }
         // A string always is JSON.
         self.json.push_str(&serde_json::to_string(text).unwrap_or_default());
         Ok(())

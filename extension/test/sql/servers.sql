@@ -16,13 +16,13 @@ CREATE SERVER s FOREIGN DATA WRAPPER pgml;
 CREATE SERVER s FOREIGN DATA WRAPPER pgml OPTIONS (read_timeout '30');
 CREATE SERVER s FOREIGN DATA WRAPPER pgml OPTIONS (base_url 'http://engine/v1', model 'echo');
 CREATE SERVER s FOREIGN DATA WRAPPER pgml OPTIONS (base_url 'http://engine/v1', api_key 'secret');
-CREATE SERVER s FOREIGN DATA WRAPPER pgml OPTIONS (base_url 'http://engine/v1', "base_url=http://elsewhere/" 'x');
 \set VERBOSITY terse
+BEGIN;
 SELECT base_url, e.code, e.message
 FROM unnest(ARRAY[
     '', 'engine', '/v1', 'engine:8080/v1', 'ftp://engine/v1', 'unix:/run/engine.sock', 'http://', 'http:///v1',
-    'http://engine:99999/v1', 'http://engine:0/v1', 'http://engine:port/v1', 'http://engine:/v1', 'http://user:secret@engine/v1', 'http://user@engine/v1',
-    'http://engine/v1?key=secret', 'http://engine/v1#fragment', 'http://engine/a b', E'http://engine/v1\r\nX: y'
+    'http://engine:99999/v1', 'http://engine:port/v1', 'http://user:secret@engine/v1', 'http://user@engine/v1',
+    'http://engine/v1?key=secret', 'http://engine/a b', E'http://engine/v1\r\nX: y'
 ]) WITH ORDINALITY AS bad(base_url, i),
 LATERAL raised(format('CREATE SERVER bad_%s FOREIGN DATA WRAPPER pgml OPTIONS (base_url %L)', i, base_url)) AS e
 ORDER BY i;
@@ -35,6 +35,7 @@ FROM unnest(ARRAY[
 LATERAL raised(format('CREATE SERVER bad_option_%s FOREIGN DATA WRAPPER pgml OPTIONS (base_url ''http://e/v1'', %s)', i, option)) AS e
 ORDER BY i;
 SELECT srvname, srvoptions FROM pg_foreign_server WHERE srvname LIKE 'bad%';
+ROLLBACK;
 ALTER SERVER engine OPTIONS (DROP base_url);
 ALTER SERVER engine OPTIONS (SET base_url 'nowhere');
 

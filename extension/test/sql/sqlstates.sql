@@ -43,14 +43,14 @@ DROP TABLE answers;
 
 -- statement_timeout ends a request, whatever it waits for, and the engine notices.
 SELECT meter() \gset
-SET statement_timeout = '300ms';
+SET statement_timeout = '500ms';
 \set VERBOSITY default
 SELECT pgml.chat_completion(ask('silent', ''));
 SELECT count(*) FROM (SELECT pgml.chat_completion_stream(ask('endless', '', '{"n": 3}'))) AS s;
 RESET statement_timeout;
 SELECT meter();
 -- So does a cancel that plpgsql catches.
-SET statement_timeout = '300ms';
+SET statement_timeout = '500ms';
 DO $$
 BEGIN
     PERFORM pgml.chat_completion(ask('silent', ''));

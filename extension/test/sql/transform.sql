@@ -49,7 +49,6 @@ DROP FUNCTION engine_gets;
 SELECT pgml.transform('{"task": "text-generation", "model": "echo"}'::jsonb, inputs => NULL::text[]) IS NULL AS "null";
 SELECT pgml.transform('{"task": "text-generation", "model": "echo"}'::jsonb, inputs => ARRAY[]::text[]);
 SELECT pgml.transform('{"task": "text-generation", "model": "echo"}'::jsonb, inputs => ARRAY['']);
-SELECT pgml.transform('{"task": "text-generation", "model": "echo"}'::jsonb, inputs => ARRAY[ARRAY['a', 'b'], ARRAY['c', 'd']]);
 
 -- What is wrong is told by the names that the caller used.
 SELECT pgml.transform('translation_en_to_fr', inputs => ARRAY['Bonjour']);
