@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::database::Database;
-use crate::error::{Error, Result};
-use crate::stream::{ChatStream, Row};
+use crate::error::{Error, Kind, Result};
+use crate::stream::{ChatStream, Row, Rows};
 use crate::{native, postgresml};
+
+/// OpenAI's own default.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// How a client keeps its connections.
 #[derive(Clone, Debug)]
@@ -49,6 +52,10 @@ pub struct Request {
     /// The `token` of a model object. It is kept out of the body, so that it gets into no log of
     /// a database that has no use for it. Only PostgresML, which fetches models itself, has one.
     pub token: Option<Secret>,
+    /// How long to wait for the next row.
+    pub timeout: Duration,
+    /// How often to try again after an error that may pass, before the first row.
+    pub max_retries: u32,
 }
 
 /// A text that is not printed.
@@ -63,7 +70,7 @@ impl std::fmt::Debug for Secret {
 
 impl Request {
     pub fn new(body: impl Into<String>) -> Request {
-        Request { body: body.into(), token: None }
+        Request { body: body.into(), token: None, timeout: DEFAULT_TIMEOUT, max_retries: 2 }
     }
 }
 
@@ -93,7 +100,7 @@ impl Client {
     /// One `chat.completion` object.
     pub async fn chat_completion(&self, request: Request) -> Result<Row> {
         self.start(request, false).next().await.unwrap_or_else(|| {
-            Err(Error::new(crate::Kind::Database, "the database gave no answer").sqlstate("08P01"))
+            Err(Error::new(Kind::Database, "the database gave no answer").sqlstate("08P01"))
         })
     }
 
@@ -107,14 +114,28 @@ impl Client {
     pub(crate) fn start(&self, request: Request, stream: bool) -> ChatStream {
         let database = self.database.clone();
         ChatStream::spawn(move |rows| async move {
-            match database.dialect().await? {
-                Dialect::Native => {
-                    let streaming = database.streaming();
-                    let completion = native::Completion { request: &request, stream, streaming, rows: &rows };
-                    database.run(&completion).await
+            let mut retries = 0;
+            loop {
+                match run(&database, &request, stream, &rows).await {
+                    Err(error) if retries < request.max_retries && error.is_passing() && !rows.started() => {
+                        tokio::time::sleep(retry_delay(retries, &error)).await;
+                        retries += 1;
+                    }
+                    result => return result,
                 }
+            }
+        })
+    }
+
+    /// The models that the current role can call: one row, OpenAI's list of models.
+    pub fn models(&self, timeout: Duration) -> ChatStream {
+        let database = self.database.clone();
+        ChatStream::spawn(move |rows| async move {
+            match database.dialect().await? {
+                Dialect::Native => database.run(&native::Models { timeout }, &rows).await,
                 Dialect::PostgresMl => {
-                    database.run(&postgresml::Completion::new(&request, stream, &rows)?).await
+                    let error = Error::new(Kind::Database, "PostgresML keeps no list of models");
+                    Err(error.sqlstate("0A000"))
                 }
             }
         })
@@ -123,5 +144,23 @@ impl Client {
     /// Host and database, for messages. Never the password.
     pub fn describe(&self) -> &str {
         self.database.describe()
+    }
+}
+
+async fn run(database: &Database, request: &Request, stream: bool, rows: &Rows) -> Result<()> {
+    match database.dialect().await? {
+        Dialect::Native => {
+            let completion = native::Completion { request, stream, streaming: database.streaming() };
+            database.run(&completion, rows).await
+        }
+        Dialect::PostgresMl => database.run(&postgresml::Completion::new(request, stream)?, rows).await,
+    }
+}
+
+/// OpenAI's clients wait half a second and double it, up to eight, or as long as they are asked to.
+fn retry_delay(retries: u32, error: &Error) -> Duration {
+    match error.retry_after() {
+        Some(seconds) if seconds <= 60 => Duration::from_secs(seconds),
+        _ => Duration::from_millis(500 << retries.min(4)),
     }
 }

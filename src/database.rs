@@ -9,6 +9,7 @@ use sqlx::{ConnectOptions, Row};
 
 use crate::client::{Dialect, Options, Streaming};
 use crate::error::{Error, Kind, Result};
+use crate::stream::Rows;
 
 /// A database and the connections to it.
 ///
@@ -130,23 +131,24 @@ impl Database {
     ///
     /// A connection that had been idle may have been closed by the server since. Then, and only
     /// while there is no row yet, the statement is run once more, on a new connection.
-    pub async fn run(&self, statement: &impl Statement) -> Result<()> {
+    pub async fn run(&self, statement: &impl Statement, rows: &Rows) -> Result<()> {
         loop {
             let mut lease = self.lease().await?;
-            let mut started = false;
-            match statement.run(lease.connection(), &mut started).await {
+            match statement.run(lease.connection(), rows).await {
                 Ok(true) => {
                     lease.give_back();
                     return Ok(());
                 }
                 Ok(false) => return Ok(()),
-                Err(error) if error.is_connection() && !started && !lease.fresh => {
+                Err(error)
+                    if error.spoils_connection() && error.is_passing() && !rows.started() && !lease.fresh =>
+                {
                     // What other idle connections there are is as dead as this one.
                     self.pool.retain(|_, _| false);
                 }
                 Err(error) => {
                     // An error of the database ends its statement: the connection is as good as before.
-                    if !error.is_connection() {
+                    if !error.spoils_connection() {
                         lease.give_back();
                     }
                     return Err(error);
@@ -196,13 +198,21 @@ impl Database {
 
 /// What is run on a connection: a completion, in the words of one dialect.
 pub(crate) trait Statement: Sync {
-    /// Says whether it came to its end (true) or was left because nobody reads its rows, and notes
-    /// when it has handed on the first row.
-    fn run(
-        &self,
-        connection: &mut PgConnection,
-        started: &mut bool,
-    ) -> impl Future<Output = Result<bool>> + Send;
+    /// Puts its rows where they belong. True: it came to its end. False: it was left, because nobody
+    /// reads its rows.
+    fn run(&self, connection: &mut PgConnection, rows: &Rows) -> impl Future<Output = Result<bool>> + Send;
+}
+
+/// Waits for an answer of the database, but no longer than this.
+pub(crate) async fn within<T, E: Into<Error>>(
+    timeout: Duration,
+    answer: impl Future<Output = Result<T, E>>,
+) -> Result<T> {
+    match tokio::time::timeout(timeout, answer).await {
+        Ok(answer) => answer.map_err(Into::into),
+        Err(_) => Err(Error::new(Kind::Timeout, format!("nothing came from the model for {timeout:?}"))
+            .hint("The argument `timeout` sets this limit.")),
+    }
 }
 
 /// A connection for the time of one statement.

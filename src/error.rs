@@ -45,10 +45,25 @@ impl Error {
         self
     }
 
-    /// Whether the connection, rather than the request, is at fault.
-    pub(crate) fn is_connection(&self) -> bool {
+    /// Whether the connection must not be used again: it is lost, or its statement still runs.
+    pub(crate) fn spoils_connection(&self) -> bool {
         // 57P01 to 57P03: the server shuts down, crashed or cannot connect now.
-        self.kind == Kind::Connection || self.sqlstate.as_deref().is_some_and(|code| code.starts_with("57P0"))
+        self.kind != Kind::Database || self.sqlstate.as_deref().is_some_and(|code| code.starts_with("57P0"))
+    }
+
+    /// Whether the same request may succeed a moment later: what OpenAI's clients retry, except
+    /// timeouts, since the engine may be at work on the request that took too long.
+    pub(crate) fn is_passing(&self) -> bool {
+        let code = self.sqlstate.as_deref().unwrap_or_default();
+        self.kind != Kind::Configuration
+            && self.kind != Kind::Timeout
+            && code != "08P01"
+            && ["08", "53", "57P0", "58"].iter().any(|passing| code.starts_with(passing))
+    }
+
+    /// The seconds that an overloaded engine asks to be left alone.
+    pub(crate) fn retry_after(&self) -> Option<u64> {
+        self.detail.as_deref()?.strip_prefix("Retry-After: ")?.parse().ok()
     }
 }
 

@@ -1,10 +1,12 @@
 //! Our extension's dialect: one SELECT for a completion, its rows pushed as they are made.
 
+use std::time::Duration;
+
 use futures_util::TryStreamExt;
 use sqlx::postgres::PgConnection;
 
 use crate::client::{Request, Streaming};
-use crate::database::Statement;
+use crate::database::{Statement, within};
 use crate::error::Result;
 use crate::postgresml::Cursor;
 use crate::stream::{Row, Rows};
@@ -16,34 +18,32 @@ const COMPLETION: &str = "SELECT pgml.chat_completion($1::json)";
 const STREAM: &str = "SELECT pgml.chat_completion_stream($1::json, true)";
 const CURSOR: &str = "DECLARE c NO SCROLL CURSOR FOR SELECT pgml.chat_completion_stream($1::json, true)";
 
+const MODELS: &str = include_str!("models.sql");
+
 pub(crate) struct Completion<'a> {
     pub request: &'a Request,
     pub stream: bool,
     pub streaming: Streaming,
-    pub rows: &'a Rows,
 }
 
 impl Statement for Completion<'_> {
-    async fn run(&self, connection: &mut PgConnection, started: &mut bool) -> Result<bool> {
+    async fn run(&self, connection: &mut PgConnection, rows: &Rows) -> Result<bool> {
         match (self.stream, self.streaming) {
-            (true, Streaming::Cursor) => cursor(connection, self.request, self.rows, started).await,
-            (true, Streaming::Push) => push(connection, STREAM, self.request, self.rows, started).await,
-            (false, _) => push(connection, COMPLETION, self.request, self.rows, started).await,
+            (true, Streaming::Cursor) => cursor(connection, self.request, rows).await,
+            (true, Streaming::Push) => push(connection, STREAM, self.request, rows).await,
+            (false, _) => push(connection, COMPLETION, self.request, rows).await,
         }
     }
 }
 
-/// False when nobody reads any more.
 async fn push(
     connection: &mut PgConnection,
     sql: &'static str,
     request: &Request,
     rows: &Rows,
-    started: &mut bool,
 ) -> Result<bool> {
     let mut received = sqlx::query(sql).bind(&request.body).fetch(connection);
-    while let Some(row) = received.try_next().await? {
-        *started = true;
+    while let Some(row) = within(request.timeout, received.try_next()).await? {
         if !rows.push(Row::received(row)?).await {
             return Ok(false);
         }
@@ -51,16 +51,10 @@ async fn push(
     Ok(true)
 }
 
-async fn cursor(
-    connection: &mut PgConnection,
-    request: &Request,
-    rows: &Rows,
-    started: &mut bool,
-) -> Result<bool> {
+async fn cursor(connection: &mut PgConnection, request: &Request, rows: &Rows) -> Result<bool> {
     let query = sqlx::query(CURSOR).bind(&request.body);
     let mut cursor = Cursor::declare(connection, query).await?;
-    while let Some(batch) = cursor.fetch().await? {
-        *started = true;
+    while let Some(batch) = within(request.timeout, cursor.fetch()).await? {
         for row in batch {
             if !rows.push(Row::received(row)?).await {
                 return Ok(false);
@@ -69,4 +63,16 @@ async fn cursor(
     }
     cursor.close().await?;
     Ok(true)
+}
+
+/// The models that the current role can call.
+pub(crate) struct Models {
+    pub timeout: Duration,
+}
+
+impl Statement for Models {
+    async fn run(&self, connection: &mut PgConnection, rows: &Rows) -> Result<bool> {
+        let row = within(self.timeout, sqlx::query(MODELS).fetch_one(connection)).await?;
+        Ok(rows.push(Row::received(row)?).await)
+    }
 }

@@ -13,7 +13,7 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Executor, Postgres};
 
 use crate::client::Request;
-use crate::database::Statement;
+use crate::database::{Statement, within};
 use crate::error::{Error, Kind, Result};
 use crate::stream::{Row, Rows};
 
@@ -25,16 +25,16 @@ const DEFAULT_MAX_NEW_TOKENS: u64 = 1000;
 /// Rows fetched at a time, at most.
 const MAX_BATCH: u32 = 256;
 
-pub(crate) struct Completion<'a> {
+pub(crate) struct Completion {
     arguments: Arguments,
     reply: Reply,
     stream: bool,
-    rows: &'a Rows,
+    timeout: Duration,
 }
 
-impl<'a> Completion<'a> {
+impl Completion {
     /// Checks the request, since no extension of ours will.
-    pub fn new(request: &Request, stream: bool, rows: &'a Rows) -> Result<Completion<'a>> {
+    pub fn new(request: &Request, stream: bool) -> Result<Completion> {
         let body = serde_json::from_str(&request.body)
             .map_err(|error| Error::new(Kind::Configuration, format!("the request is no JSON: {error}")))?;
         let checked = Checked::parse(body)?;
@@ -43,70 +43,60 @@ impl<'a> Completion<'a> {
             arguments: Arguments::new(&checked, token)?,
             reply: Reply::new(&checked),
             stream,
-            rows,
+            timeout: request.timeout,
         })
     }
 }
 
-impl Statement for Completion<'_> {
-    async fn run(&self, connection: &mut PgConnection, started: &mut bool) -> Result<bool> {
-        if self.stream {
-            transform_stream(connection, &self.arguments, &self.reply, self.rows, started).await
-        } else {
-            transform(connection, &self.arguments, &self.reply, self.rows).await
-        }
+impl Statement for Completion {
+    async fn run(&self, connection: &mut PgConnection, rows: &Rows) -> Result<bool> {
+        if self.stream { self.stream(connection, rows).await } else { self.whole(connection, rows).await }
     }
 }
 
-/// False when nobody reads any more.
-async fn transform(
-    connection: &mut PgConnection,
-    arguments: &Arguments,
-    reply: &Reply,
-    rows: &Rows,
-) -> Result<bool> {
-    let row = arguments.bind(sqlx::query(COMPLETION)).fetch_one(connection).await?;
-    let choices: Vec<Value> = texts(&Row::received(row)?)?
-        .into_iter()
-        .enumerate()
-        .map(|(index, content)| {
-            json!({"index": index, "message": {"role": "assistant", "content": content}, "logprobs": null, "finish_reason": null})
-        })
-        .collect();
-    Ok(rows.push(reply.row("chat.completion", choices.into(), true)).await)
-}
+impl Completion {
+    async fn whole(&self, connection: &mut PgConnection, rows: &Rows) -> Result<bool> {
+        let query = self.arguments.bind(sqlx::query(COMPLETION));
+        let row = within(self.timeout, query.fetch_one(connection)).await?;
+        let choices: Vec<Value> = texts(&Row::received(row)?)?
+            .into_iter()
+            .enumerate()
+            .map(|(index, content)| {
+                choice(index, "message", json!({"role": "assistant", "content": content}))
+            })
+            .collect();
+        Ok(rows.push(self.reply.row("chat.completion", choices, true)).await)
+    }
 
-async fn transform_stream(
-    connection: &mut PgConnection,
-    arguments: &Arguments,
-    reply: &Reply,
-    rows: &Rows,
-    started: &mut bool,
-) -> Result<bool> {
-    let mut cursor = Cursor::declare(connection, arguments.bind(sqlx::query(CURSOR))).await?;
-    let mut roles_sent = vec![false; reply.n];
-    while let Some(batch) = cursor.fetch().await? {
-        *started = true;
-        for row in batch {
-            for (index, content) in texts(&Row::received(row)?)?.into_iter().enumerate() {
-                if content.is_empty() {
-                    continue;
-                }
-                let mut delta = json!({"content": content});
-                if roles_sent.get(index) == Some(&false) {
-                    roles_sent[index] = true;
-                    delta["role"] = "assistant".into();
-                }
-                let choice =
-                    json!([{"index": index, "delta": delta, "logprobs": null, "finish_reason": null}]);
-                if !rows.push(reply.row("chat.completion.chunk", choice, false)).await {
-                    return Ok(false);
+    async fn stream(&self, connection: &mut PgConnection, rows: &Rows) -> Result<bool> {
+        let query = self.arguments.bind(sqlx::query(CURSOR));
+        let mut cursor = Cursor::declare(connection, query).await?;
+        let mut roles_sent = vec![false; self.reply.n];
+        while let Some(batch) = within(self.timeout, cursor.fetch()).await? {
+            for row in batch {
+                for (index, content) in texts(&Row::received(row)?)?.into_iter().enumerate() {
+                    if content.is_empty() {
+                        continue;
+                    }
+                    let mut delta = json!({"content": content});
+                    if roles_sent.get(index) == Some(&false) {
+                        roles_sent[index] = true;
+                        delta["role"] = "assistant".into();
+                    }
+                    let choices = vec![choice(index, "delta", delta)];
+                    if !rows.push(self.reply.row("chat.completion.chunk", choices, false)).await {
+                        return Ok(false);
+                    }
                 }
             }
         }
+        cursor.close().await?;
+        Ok(true)
     }
-    cursor.close().await?;
-    Ok(true)
+}
+
+fn choice(index: usize, name: &str, content: Value) -> Value {
+    json!({"index": index, name: content, "logprobs": null, "finish_reason": null})
 }
 
 /// The strings of a row, one for each choice.
@@ -134,7 +124,7 @@ impl Reply {
         Reply { id, created: now.as_secs(), model: request.model.clone(), n: request.n }
     }
 
-    fn row(&self, object: &str, choices: Value, usage: bool) -> Row {
+    fn row(&self, object: &str, choices: Vec<Value>, usage: bool) -> Row {
         let mut row = json!({
             "id": self.id, "object": object, "created": self.created, "model": self.model,
             "system_fingerprint": null, "choices": choices,
@@ -265,7 +255,7 @@ impl<'c> Cursor<'c> {
     /// Leaves the failed transaction, so that the connection can be used again.
     async fn fail(&mut self, error: sqlx::Error) -> Error {
         let error = Error::from(error);
-        if error.is_connection() {
+        if error.spoils_connection() {
             return error;
         }
         match self.connection.execute("ROLLBACK").await {

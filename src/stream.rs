@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use sqlx::ValueRef;
@@ -57,12 +58,21 @@ impl Row {
 }
 
 /// Where a running request puts its rows.
-pub(crate) struct Rows(mpsc::Sender<Result<Row>>);
+pub(crate) struct Rows {
+    sender: mpsc::Sender<Result<Row>>,
+    started: AtomicBool,
+}
 
 impl Rows {
     /// Hands a row to the reader. False when nobody reads any more.
     pub async fn push(&self, row: Row) -> bool {
-        self.0.send(Ok(row)).await.is_ok()
+        self.started.store(true, Ordering::Relaxed);
+        self.sender.send(Ok(row)).await.is_ok()
+    }
+
+    /// Whether a row was handed on: from then on a request must not be tried again.
+    pub fn started(&self) -> bool {
+        self.started.load(Ordering::Relaxed)
     }
 }
 
@@ -80,7 +90,7 @@ impl ChatStream {
         R: Future<Output = Result<()>> + Send + 'static,
     {
         let (sender, receiver) = mpsc::channel(WAITING_ROWS);
-        let running = request(Rows(sender.clone()));
+        let running = request(Rows { sender: sender.clone(), started: AtomicBool::new(false) });
         tokio::spawn(async move {
             let result = tokio::select! {
                 // Rows that are there are worth more than a caller that is gone.

@@ -37,7 +37,7 @@ def instance_home(path: Path) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def instance() -> Iterator[local.Status]:
     # Not under pytest's directories, which the account of root's Postgres cannot enter.
-    path = Path(tempfile.mkdtemp(prefix="pgml-test-", dir="/tmp"))
+    path = Path(tempfile.mkdtemp(prefix="pgml-suite-", dir="/tmp"))
     path.chmod(0o755)
     with instance_home(path / "home"):
         local.start()
@@ -90,7 +90,8 @@ def admin(database_url: str, deadline: None) -> Iterator[psycopg.Connection[Any]
 
 @pytest.fixture
 def client(database_url: str, deadline: None) -> pgml.OpenSourceAI:
-    return pgml.OpenSourceAI(database_url)
+    # Tests of retries ask for them: all others count requests.
+    return pgml.OpenSourceAI(database_url, max_retries=0)
 
 
 @pytest.fixture

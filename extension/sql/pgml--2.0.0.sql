@@ -1,6 +1,8 @@
 -- The SQL surface of pgml. Run by CREATE EXTENSION pgml; the C names are in ../src.
 \echo Use "CREATE EXTENSION pgml" to load this file. \quit
 
+CREATE SCHEMA pgml;
+
 -- Engines are foreign servers ------------------------------------------------------------------
 
 CREATE FUNCTION pgml.engine_options(options text[], catalog oid) RETURNS void

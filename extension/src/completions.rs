@@ -1,12 +1,12 @@
 //! `pgml.chat_completion` and `pgml.chat_completion_stream`.
 
 use pgml_protocol::reply::{ChunkStream, Completion};
-use pgml_protocol::{Error, Request, Result};
-use pgrx::JsonB;
+use pgml_protocol::{Request, Result};
 use pgrx::prelude::*;
 use serde_json::Value;
 
 use crate::generation::Generation;
+use crate::json::{Jsonb, parse};
 use crate::report;
 
 /// A row that carries several chunks grows to about this size at most.
@@ -20,28 +20,28 @@ const MAX_ROW: usize = 64 << 10;
 
 /// One OpenAI `chat.completion` object for an OpenAI request body.
 #[pg_extern(sql = false)]
-fn chat_completion_jsonb(request: JsonB) -> String {
-    chat_completion(Ok(request.0))
+fn chat_completion_jsonb(request: Jsonb) -> String {
+    chat_completion(request.read("request"))
 }
 
 /// The same, from a `json` or a `text`.
 #[pg_extern(sql = false)]
 fn chat_completion_text(request: &str) -> String {
-    chat_completion(parse(request))
+    chat_completion(parse(request, "request"))
 }
 
 /// The `chat.completion.chunk` objects of an OpenAI request body, each pushed as it is made.
 ///
 /// With `batch`, chunks that are there at the same time come in one row, as a JSON array.
 #[pg_extern(sql = false)]
-fn chat_completion_stream_jsonb(request: JsonB, batch: bool) -> SetOfIterator<'static, String> {
-    chat_completion_stream(Ok(request.0), batch)
+fn chat_completion_stream_jsonb(request: Jsonb, batch: bool) -> SetOfIterator<'static, String> {
+    chat_completion_stream(request.read("request"), batch)
 }
 
 /// The same, from a `json` or a `text`.
 #[pg_extern(sql = false)]
 fn chat_completion_stream_text(request: &str, batch: bool) -> SetOfIterator<'static, String> {
-    chat_completion_stream(parse(request), batch)
+    chat_completion_stream(parse(request, "request"), batch)
 }
 
 fn chat_completion(body: Result<Value>) -> String {
@@ -54,10 +54,6 @@ fn chat_completion_stream(body: Result<Value>, batch: bool) -> SetOfIterator<'st
     body.and_then(Request::parse)
         .and_then(|request| Rows::start(&request, batch))
         .map_or_else(|error| report(error), SetOfIterator::new)
-}
-
-fn parse(request: &str) -> Result<Value> {
-    serde_json::from_str(request).map_err(|error| Error::invalid("request", format!("is no JSON: {error}")))
 }
 
 /// Runs a generation to its end.

@@ -182,7 +182,7 @@ fn unknown_model(model: &str) -> Error {
 }
 
 fn current_user() -> String {
-    Spi::get_one("SELECT current_user::text").ok().flatten().unwrap_or_default()
+    Spi::get_one("SELECT current_user::pg_catalog.text").ok().flatten().unwrap_or_default()
 }
 
 fn quoted(name: &str) -> String {

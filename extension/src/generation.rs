@@ -118,7 +118,7 @@ impl Generation {
                 connection
                     .exchange
                     .drain(|data| {
-                        if data == b"[DONE]" {
+                        if done || data == b"[DONE]" {
                             done = true;
                         } else if let Some(shaper) = shapers.get_mut(index) {
                             reply.chunk(index, &EngineChunk::parse(&shaper.reshape(data)?)?)?;

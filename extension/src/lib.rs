@@ -8,16 +8,17 @@
 //! 3. [`generation`]: the request's connections and the waiting for them; [`transport`] is one
 //!    such connection, [`shim`] is what Postgres itself does.
 //!
-//! What the bytes on those connections mean is in the crate `pgml-protocol`.
+//! [`json`] reads JSON arguments. What the bytes on those connections mean is in the crate `pgml-protocol`.
 
 use pgml_protocol::{Error, Kind};
-use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use pgrx::{PgSqlErrorCode, pg_sys};
 
 mod completions;
 mod engine;
 mod generation;
+mod json;
 mod options;
 mod shim;
 mod transform;
@@ -27,6 +28,20 @@ pgrx::pg_module_magic!();
 
 #[pg_guard]
 extern "C-unwind" fn _PG_init() {
+    // Rust's own switch for backtraces would put them into the DETAIL of every error that Postgres
+    // raises while pgrx is on the stack.
+    // SAFETY: a backend has one thread, and nothing holds a pointer into the environment here.
+    unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
+    // SAFETY: reads a variable of this backend, and its database's encoding.
+    let encoding =
+        unsafe { (pg_sys::MyDatabaseId != pg_sys::InvalidOid).then(|| pg_sys::GetDatabaseEncoding() as u32) };
+    let (utf8, ascii) = (pg_sys::pg_enc::PG_UTF8 as u32, pg_sys::pg_enc::PG_SQL_ASCII as u32);
+    if encoding.is_some_and(|encoding| encoding != utf8 && encoding != ascii) {
+        report(
+            Error::new(Kind::Unsupported, "pgml needs a database whose encoding is UTF8")
+                .hint("CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0;"),
+        );
+    }
     engine::define_settings();
 }
 

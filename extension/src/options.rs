@@ -66,6 +66,12 @@ fn parse_base_url(value: &str) -> Result<Uri> {
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return Err(bad("base_url", "must hold no credentials: they belong to a user mapping, as api_key"));
     }
+    // `http` reads a port that is none as no port, and the default would be used in its place.
+    let names_port =
+        uri.authority().is_some_and(|authority| authority.as_str().len() > authority.host().len());
+    if names_port && uri.port_u16().is_none_or(|port| port == 0) {
+        return Err(bad("base_url", "must have a port from 1 to 65535"));
+    }
     if uri.query().is_some() {
         return Err(bad("base_url", "must have no query"));
     }

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::completions::complete;
 use crate::generation::Generation;
+use crate::json::Jsonb;
 use crate::report;
 
 /// What is to be continued.
@@ -73,9 +74,11 @@ impl Call {
         if !options.contains_key("model") {
             return Err(Error::invalid("task", "must name the model: {\"task\": …, \"model\": …}"));
         }
-        let return_full_text =
-            args.shift_remove("return_full_text").is_none_or(|value| value != json!(false));
-        let mut body = openai_parameters(args);
+        let return_full_text = flag(&mut args, "return_full_text")?.unwrap_or(true);
+        let sample = flag(&mut args, "do_sample")?.unwrap_or(true);
+        let renamed = RENAMED.iter().map(|(theirs, _)| *theirs);
+        let theirs: Vec<&str> = renamed.filter(|name| args.contains_key(*name)).collect();
+        let mut body = openai_parameters(args, sample);
         body.insert("model".into(), Value::Object(options));
         let messages = match &input {
             Input::Messages(messages) => messages.clone(),
@@ -83,11 +86,7 @@ impl Call {
             Input::Texts(_) => vec![json!({"role": "user", "content": ""})],
         };
         body.insert("messages".into(), messages.into());
-        let request = Request::parse(Value::Object(body)).map_err(|error| Error {
-            param: error.param.map(|param| param.replace("messages", "inputs")),
-            message: error.message.replace("messages", "inputs"),
-            ..error
-        })?;
+        let request = Request::parse(Value::Object(body)).map_err(|error| in_their_words(error, &theirs))?;
         Ok(Call { request, input, return_full_text })
     }
 
@@ -120,7 +119,7 @@ impl Call {
             Input::Texts(mut texts) => {
                 let text = texts.pop().unwrap_or_default();
                 if self.return_full_text {
-                    ready.push_back(Value::from_iter([text.clone()]));
+                    ready.push_back(vec![text.clone(); n].into());
                 }
                 Generation::text(&self.request, text)?
             }
@@ -129,24 +128,50 @@ impl Call {
     }
 }
 
-/// Transformers' words for generation parameters, put into OpenAI's. Others stay as they are.
-fn openai_parameters(mut args: Map<String, Value>) -> Map<String, Value> {
-    for (theirs, openai) in [
-        ("max_new_tokens", "max_tokens"),
-        ("num_return_sequences", "n"),
-        ("stop_strings", "stop"),
-        ("stop_sequence", "stop"),
-        ("repetition_penalty", "repeat_penalty"),
-    ] {
+/// Transformers' words for generation parameters, and OpenAI's or llama.cpp's for the same.
+const RENAMED: [(&str, &str); 5] = [
+    ("max_new_tokens", "max_tokens"),
+    ("num_return_sequences", "n"),
+    ("stop_strings", "stop"),
+    ("stop_sequence", "stop"),
+    ("repetition_penalty", "repeat_penalty"),
+];
+
+fn openai_parameters(mut args: Map<String, Value>, sample: bool) -> Map<String, Value> {
+    for (theirs, openai) in RENAMED {
         if let Some(value) = args.shift_remove(theirs) {
             args.entry(openai).or_insert(value);
         }
     }
     // Without sampling, the likeliest token is taken: what OpenAI says by temperature 0.
-    if args.shift_remove("do_sample") == Some(false.into()) {
+    if !sample {
         args.insert("temperature".into(), 0.into());
     }
     args
+}
+
+/// An error about a parameter, under the name that the caller used for it.
+fn in_their_words(error: Error, theirs: &[&str]) -> Error {
+    let Some(param) = error.param else { return error };
+    let root = param.split(['.', '[']).next().unwrap_or_default();
+    let own = match root {
+        "messages" => "inputs",
+        "model" => "task",
+        _ => RENAMED
+            .iter()
+            .find(|(name, openai)| *openai == root && theirs.contains(name))
+            .map_or(root, |(name, _)| *name),
+    };
+    let renamed = format!("{own}{}", &param[root.len()..]);
+    Error { message: error.message.replacen(&param, &renamed, 1), param: Some(renamed), ..error }
+}
+
+fn flag(args: &mut Map<String, Value>, name: &str) -> Result<Option<bool>> {
+    match args.shift_remove(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Bool(flag)) => Ok(Some(flag)),
+        Some(_) => Err(Error::invalid(name, "must be true or false")),
+    }
 }
 
 /// The rows of `transform_stream`: arrays of n strings, what each choice has to add.
@@ -203,78 +228,92 @@ impl Iterator for Pieces {
     }
 }
 
-fn run(task: Value, args: JsonB, input: Input) -> JsonB {
-    Call::parse(task, args.0, input).and_then(Call::run).map_or_else(|error| report(error), JsonB)
+/// A call, as far as its arguments can be read.
+fn call(task: Result<Value>, args: Jsonb, input: Result<Input>) -> Result<Call> {
+    Call::parse(task?, args.read("args")?, input?)
 }
 
-fn stream(task: Value, args: JsonB, input: Input) -> SetOfIterator<'static, JsonB> {
-    Call::parse(task, args.0, input)
-        .and_then(Call::stream)
-        .map_or_else(|error| report(error), SetOfIterator::new)
+fn run(call: Result<Call>) -> JsonB {
+    call.and_then(Call::run).map_or_else(|error| report(error), JsonB)
 }
 
-fn messages(inputs: Vec<JsonB>) -> Input {
-    Input::Messages(inputs.into_iter().map(|input| input.0).collect())
+fn stream(call: Result<Call>) -> SetOfIterator<'static, JsonB> {
+    call.and_then(Call::stream).map_or_else(|error| report(error), SetOfIterator::new)
+}
+
+fn messages(inputs: Vec<Option<Jsonb>>) -> Result<Input> {
+    let read = |(index, input): (usize, Option<Jsonb>)| match input {
+        Some(input) => input.read(&format!("inputs[{index}]")),
+        None => Err(Error::invalid(format!("inputs[{index}]"), "must not be null")),
+    };
+    inputs.into_iter().enumerate().map(read).collect::<Result<_>>().map(Input::Messages)
+}
+
+fn texts(inputs: Vec<Option<String>>) -> Result<Input> {
+    let read = |(index, input): (usize, Option<String>)| {
+        input.ok_or_else(|| Error::invalid(format!("inputs[{index}]"), "must not be null"))
+    };
+    inputs.into_iter().enumerate().map(read).collect::<Result<_>>().map(Input::Texts)
 }
 
 // The overloads. `cache` is accepted and means nothing, as in PostgresML: engines keep models.
 
 #[pg_extern(sql = false)]
-fn transform_text_texts(task: &str, args: JsonB, inputs: Vec<String>, _cache: bool) -> JsonB {
-    run(task.into(), args, Input::Texts(inputs))
+fn transform_text_texts(task: &str, args: Jsonb, inputs: Vec<Option<String>>, _cache: bool) -> JsonB {
+    run(call(Ok(task.into()), args, texts(inputs)))
 }
 
 #[pg_extern(sql = false)]
-fn transform_jsonb_texts(task: JsonB, args: JsonB, inputs: Vec<String>, _cache: bool) -> JsonB {
-    run(task.0, args, Input::Texts(inputs))
+fn transform_jsonb_texts(task: Jsonb, args: Jsonb, inputs: Vec<Option<String>>, _cache: bool) -> JsonB {
+    run(call(task.read("task"), args, texts(inputs)))
 }
 
 #[pg_extern(sql = false)]
-fn transform_text_messages(task: &str, args: JsonB, inputs: Vec<JsonB>, _cache: bool) -> JsonB {
-    run(task.into(), args, messages(inputs))
+fn transform_text_messages(task: &str, args: Jsonb, inputs: Vec<Option<Jsonb>>, _cache: bool) -> JsonB {
+    run(call(Ok(task.into()), args, messages(inputs)))
 }
 
 #[pg_extern(sql = false)]
-fn transform_jsonb_messages(task: JsonB, args: JsonB, inputs: Vec<JsonB>, _cache: bool) -> JsonB {
-    run(task.0, args, messages(inputs))
+fn transform_jsonb_messages(task: Jsonb, args: Jsonb, inputs: Vec<Option<Jsonb>>, _cache: bool) -> JsonB {
+    run(call(task.read("task"), args, messages(inputs)))
 }
 
 #[pg_extern(sql = false)]
 fn transform_stream_text_text(
     task: &str,
-    args: JsonB,
+    args: Jsonb,
     input: String,
     _cache: bool,
 ) -> SetOfIterator<'static, JsonB> {
-    stream(task.into(), args, Input::Texts(vec![input]))
+    stream(call(Ok(task.into()), args, Ok(Input::Texts(vec![input]))))
 }
 
 #[pg_extern(sql = false)]
 fn transform_stream_jsonb_text(
-    task: JsonB,
-    args: JsonB,
+    task: Jsonb,
+    args: Jsonb,
     input: String,
     _cache: bool,
 ) -> SetOfIterator<'static, JsonB> {
-    stream(task.0, args, Input::Texts(vec![input]))
+    stream(call(task.read("task"), args, Ok(Input::Texts(vec![input]))))
 }
 
 #[pg_extern(sql = false)]
 fn transform_stream_text_messages(
     task: &str,
-    args: JsonB,
-    inputs: Vec<JsonB>,
+    args: Jsonb,
+    inputs: Vec<Option<Jsonb>>,
     _cache: bool,
 ) -> SetOfIterator<'static, JsonB> {
-    stream(task.into(), args, messages(inputs))
+    stream(call(Ok(task.into()), args, messages(inputs)))
 }
 
 #[pg_extern(sql = false)]
 fn transform_stream_jsonb_messages(
-    task: JsonB,
-    args: JsonB,
-    inputs: Vec<JsonB>,
+    task: Jsonb,
+    args: Jsonb,
+    inputs: Vec<Option<Jsonb>>,
     _cache: bool,
 ) -> SetOfIterator<'static, JsonB> {
-    stream(task.0, args, messages(inputs))
+    stream(call(task.read("task"), args, messages(inputs)))
 }

@@ -53,7 +53,7 @@ class Meter:
 METER = Meter()
 
 
-class Dies(Exception):
+class DeathError(Exception):
     """The engine dies here."""
 
 
@@ -61,7 +61,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "engine"
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         pass
 
     def do_GET(self) -> None:
@@ -78,7 +78,7 @@ class Handler(BaseHTTPRequestHandler):
         METER.request()
         try:
             self.reply(body)
-        except Dies:
+        except DeathError:
             pass
         except OSError:
             METER.abandoned()
@@ -116,7 +116,8 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def stream(self, body: Json, events: Iterator[Json | str]) -> None:
-        assert body["stream"] is True and body["stream_options"] == {"include_usage": True}
+        assert body["stream"] is True, "an engine that does not stream does not stop"
+        assert body["stream_options"] == {"include_usage": True}, "all count tokens"
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
@@ -132,7 +133,7 @@ class Handler(BaseHTTPRequestHandler):
 
 def shaped(event: Json, body: Json) -> Json:
     """A chunk for `choices` or `usage`; a text completion has its own form of a choice."""
-    chunk = {"id": "1", "created": 1, "model": "/path/to/model", "system_fingerprint": "b1", **event}
+    chunk = {"id": "1", "created": 1, "model": "/a/path", "system_fingerprint": "b1", **event}
     if "prompt" in body:
         for choice in chunk.get("choices", []):
             choice["text"] = choice.pop("delta").get("content", "")
@@ -167,7 +168,7 @@ def spoken(text: str, prompt_tokens: int = 10) -> Iterator[Json]:
 
 def said(body: Json) -> str:
     """What is to be repeated: the last message, or the prompt."""
-    return body["prompt"] if "prompt" in body else body["messages"][-1]["content"]
+    return str(body["prompt"] if "prompt" in body else body["messages"][-1]["content"])
 
 
 def shown_request(body: Json, _: Handler) -> Iterator[Json]:
@@ -180,7 +181,7 @@ def shown_request(body: Json, _: Handler) -> Iterator[Json]:
 def dying(body: Json, _: Handler) -> Iterator[Json]:
     yield piece(content="half ")
     yield piece(content="an ")
-    raise Dies
+    raise DeathError
 
 
 def unfinished(body: Json, _: Handler) -> Iterator[Json]:
@@ -252,6 +253,7 @@ def silent(body: Json, handler: Handler) -> Iterator[Json]:
 _MODELS: dict[str, Callable[[Json, Handler], Iterator[Json | str]]] = {
     "echo": lambda body, _: spoken(said(body)),
     "request": shown_request,
+    "format": lambda body, _: spoken(json.dumps(body["response_format"])),
     "path": lambda body, handler: spoken(handler.path),
     "key": lambda body, handler: spoken(str(handler.headers["Authorization"])),
     "dying": dying,

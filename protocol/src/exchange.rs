@@ -43,31 +43,26 @@ enum Body {
 impl Exchange {
     /// A POST of `body` to `uri`. The key goes into the `Authorization` header and nowhere else.
     pub fn post(uri: &Uri, key: Option<&str>, request_id: &str, body: &[u8]) -> Result<Exchange> {
-        let mut builder = Request::post(uri.clone())
+        let builder = Request::post(uri.clone())
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::CONTENT_LENGTH, body.len())
             .header(header::ACCEPT, "text/event-stream")
             .header("x-request-id", request_id);
-        if let Some(key) = key {
-            let mut value = header::HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| {
-                Error::new(Kind::Authentication, "the engine's api_key holds characters that HTTP forbids")
-            })?;
-            value.set_sensitive(true);
-            builder = builder.header(header::AUTHORIZATION, value);
-        }
-        Exchange::start(builder, body)
+        Exchange::start(builder, key, body)
     }
 
     /// A GET of a small JSON document, such as llama.cpp's `/props`.
     pub fn get(uri: &Uri, key: Option<&str>) -> Result<Exchange> {
-        let mut builder = Request::get(uri.clone());
-        if let Some(key) = key {
-            builder = builder.header(header::AUTHORIZATION, format!("Bearer {key}"));
-        }
-        Exchange::start(builder, b"")
+        Exchange::start(Request::get(uri.clone()), key, b"")
     }
 
-    fn start(builder: http::request::Builder, body: &[u8]) -> Result<Exchange> {
+    fn start(mut builder: http::request::Builder, key: Option<&str>, body: &[u8]) -> Result<Exchange> {
+        if let Some(key) = key {
+            let value = header::HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| {
+                Error::new(Kind::Authentication, "the engine's api_key holds characters that HTTP forbids")
+            })?;
+            builder = builder.header(header::AUTHORIZATION, value);
+        }
         // One request a connection: an engine with a thread per connection (llama.cpp's server)
         // would run out of threads if every Postgres backend kept one open.
         let request = builder.header(header::CONNECTION, "close").body(()).map_err(internal)?;
@@ -278,8 +273,10 @@ pub fn engine_error(status: u16, body: &Value) -> Error {
         300..400 => Kind::ProtocolViolation,
         _ => Kind::Engine,
     };
+    let redirect = "Redirects are not followed: base_url must name the engine itself.";
+    let hint = (300..400).contains(&status).then(|| redirect.to_owned());
     let param = error.get("param").and_then(Value::as_str).map(str::to_owned);
-    Error { param, ..Error::new(kind, format!("the engine answered {status}: {said}")) }
+    Error { param, hint, ..Error::new(kind, format!("the engine answered {status}: {said}")) }
 }
 
 fn lost() -> Error {

@@ -280,7 +280,10 @@ impl Completion {
         for (index, choice) in self.choices.iter().enumerate() {
             let mut message = Map::new();
             message.insert("role".into(), "assistant".into());
-            message.insert("content".into(), Value::Null);
+            // OpenAI's content is null where something else was said, and otherwise a text.
+            let silent = ["tool_calls", "function_call", "refusal"];
+            let silent = silent.iter().any(|key| choice.message.contains_key(*key));
+            message.insert("content".into(), if silent { Value::Null } else { "".into() });
             message.extend(choice.message.clone());
             // Only a stream needs to say which call of several a piece belongs to.
             for call in message.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {

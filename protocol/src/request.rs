@@ -74,7 +74,10 @@ impl Request {
         check_response_format(body.get("response_format"))?;
         let forced_call = force_call(&mut body)?;
         // Which of the two functions was called decides whether the answer is streamed.
-        body.shift_remove("stream");
+        match body.shift_remove("stream") {
+            None | Some(Value::Bool(_)) => (),
+            Some(other) => return Err(wrong_type("stream", "true or false", &other)),
+        }
 
         Ok(Request {
             model,
@@ -188,18 +191,24 @@ fn check_sampling(body: &Map<String, Value>) -> Result<()> {
     number_between(body, "frequency_penalty", -2.0, 2.0)?;
     number_between(body, "presence_penalty", -2.0, 2.0)?;
     if let Some(seed) = body.get("seed").filter(|seed| !seed.is_i64() && !seed.is_u64()) {
-        return Err(wrong_type("seed", "a whole number", seed));
+        let problem = format!("must be a whole number of at most 64 bits, not {}", shown(seed));
+        return Err(Error::invalid("seed", problem));
     }
     match body.get("stop") {
         None | Some(Value::String(_)) => (),
         Some(Value::Array(stops)) if stops.iter().all(Value::is_string) => (),
-        Some(other) => return Err(wrong_type("stop", "a string or an array of strings", other)),
+        Some(_) => {
+            return Err(Error::invalid("stop", "must be a string, or an array of nothing but strings"));
+        }
     }
     let logprobs = match body.get("logprobs") {
         None => false,
         Some(Value::Bool(logprobs)) => *logprobs,
         Some(other) => return Err(wrong_type("logprobs", "true or false", other)),
     };
+    if let Some(count) = body.get("top_logprobs").filter(|count| count.is_f64()) {
+        return Err(Error::invalid("top_logprobs", format!("must be a whole number, not {count}")));
+    }
     match number_between(body, "top_logprobs", 0.0, 20.0)? {
         Some(_) if !logprobs => Err(Error::invalid("top_logprobs", "needs logprobs to be true")),
         _ => match body.get("logit_bias") {
@@ -267,6 +276,11 @@ fn not_empty(param: &str, value: String) -> Result<String> {
 
 fn wrong_type(param: impl Into<String>, expected: &str, value: &Value) -> Error {
     Error::invalid(param, format!("must be {expected}, not {}", kind_of(value)))
+}
+
+/// A number as it is, and of anything else what it is.
+fn shown(value: &Value) -> String {
+    if value.is_number() { value.to_string() } else { kind_of(value).to_owned() }
 }
 
 /// Says what a value is without saying the value, which may be secret or long.

@@ -5,7 +5,7 @@
 """
 
 from pgml._pgml import AsyncChatCompletionStream, ChatCompletionStream, __version__
-from pgml.client import OpenSourceAI
+from pgml.client import AsyncOpenSourceAI, OpenSourceAI
 from pgml.errors import (
     APIConnectionError,
     APIError,
@@ -14,6 +14,7 @@ from pgml.errors import (
     AuthenticationError,
     BadRequestError,
     InternalServerError,
+    LengthFinishReasonError,
     NotFoundError,
     OpenAIError,
     PermissionDeniedError,
@@ -27,12 +28,14 @@ __all__ = [
     "APIStatusError",
     "APITimeoutError",
     "AsyncChatCompletionStream",
+    "AsyncOpenSourceAI",
     "AuthenticationError",
     "BadRequestError",
     "ChatCompletion",
     "ChatCompletionChunk",
     "ChatCompletionStream",
     "InternalServerError",
+    "LengthFinishReasonError",
     "NotFoundError",
     "OpenAIError",
     "OpenSourceAI",

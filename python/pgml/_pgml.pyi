@@ -3,9 +3,10 @@
 from collections.abc import Awaitable, Iterator
 from typing import Any, Literal, final
 
-from pgml.objects import ChatCompletion, ChatCompletionChunk
+from pgml.objects import ChatCompletion, ChatCompletionChunk, Object
 
 __all__ = [
+    "PARAMETERS",
     "AsyncChatCompletionStream",
     "ChatCompletionStream",
     "Client",
@@ -14,6 +15,7 @@ __all__ = [
     "__version__",
 ]
 
+PARAMETERS: dict[str, str]
 __version__: str
 
 @final
@@ -27,10 +29,20 @@ class Client:
         acquire_timeout: float,
         streaming: Literal["push", "cursor"],
     ) -> Client: ...
-    def completion(self, request: dict[str, Any]) -> ChatCompletion: ...
-    def completion_async(self, request: dict[str, Any]) -> Awaitable[ChatCompletion]: ...
-    def stream(self, request: dict[str, Any]) -> ChatCompletionStream: ...
-    def stream_async(self, request: dict[str, Any]) -> Awaitable[AsyncChatCompletionStream]: ...
+    def completion(
+        self, parameters: dict[str, Any], timeout: float, max_retries: int
+    ) -> ChatCompletion: ...
+    def completion_async(
+        self, parameters: dict[str, Any], timeout: float, max_retries: int
+    ) -> Awaitable[ChatCompletion]: ...
+    def stream(
+        self, parameters: dict[str, Any], timeout: float, max_retries: int
+    ) -> ChatCompletionStream: ...
+    def stream_async(
+        self, parameters: dict[str, Any], timeout: float, max_retries: int
+    ) -> Awaitable[AsyncChatCompletionStream]: ...
+    def models(self, timeout: float) -> Object: ...
+    def models_async(self, timeout: float) -> Awaitable[Object]: ...
     def describe(self) -> str: ...
 
 @final

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Literal
+import sys
+from copy import copy
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pgml._pgml import Client
 from pgml.errors import APIConnectionError
-from pgml.types import Parameters
+from pgml.request import Caller, request_body
+from pgml.resources import AsyncChat, AsyncModels, Chat, Models
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,12 +19,60 @@ if TYPE_CHECKING:
 
     from pgml._pgml import AsyncChatCompletionStream, ChatCompletionStream
     from pgml.objects import ChatCompletion
-    from pgml.types import Message, Model
+    from pgml.types import Message, Model, Parameters
 
-_FURTHER_PARAMETERS = frozenset(Parameters.__annotations__)
+_Self = TypeVar("_Self", bound="_Base")
 
 
-class OpenSourceAI:
+class _Base:
+    """What the synchronous and the asynchronous client share: one database and its settings."""
+
+    def __init__(
+        self,
+        database_url: str | None = None,
+        *,
+        timeout: float = 600.0,
+        max_retries: int = 2,
+        max_connections: int = 100,
+        connect_timeout: float = 10.0,
+        acquire_timeout: float = 60.0,
+        streaming: Literal["push", "cursor"] = "push",
+    ) -> None:
+        self._client = Client(
+            _resolve(database_url),
+            max_connections=max_connections,
+            connect_timeout=connect_timeout,
+            acquire_timeout=acquire_timeout,
+            streaming=streaming,
+        )
+        self.timeout = timeout
+        self.max_retries = max_retries
+
+    def __repr__(self) -> str:
+        """Name the database, without the password."""
+        return f"<{type(self).__name__} of {self._client.describe()}>"
+
+    @property
+    def _caller(self) -> Caller:
+        return Caller(self._client, self.timeout, self.max_retries)
+
+    def with_options(
+        self: _Self, *, timeout: float | None = None, max_retries: int | None = None
+    ) -> _Self:
+        """Return a client with other settings, over the same connections.
+
+        Args:
+            timeout: Seconds, as in the constructor. Default None: as it is.
+            max_retries: A number, as in the constructor. Default None: as it is.
+
+        """
+        other = copy(self)
+        other.timeout = self.timeout if timeout is None else timeout
+        other.max_retries = self.max_retries if max_retries is None else max_retries
+        return other
+
+
+class OpenSourceAI(_Base):
     """Chat completions from the open models behind a Postgres database.
 
     Nothing is connected before the first completion, and connections are kept for the next. A
@@ -31,6 +82,10 @@ class OpenSourceAI:
         database_url: ``postgresql://user:password@host:port/database``. Where it is None, the
             environment variable ``DATABASE_URL`` counts, then ``PGML_DATABASE_URL``, and then the
             local instance of ``pgml[local]``, which is started if it does not run.
+        timeout: Seconds that a completion may send nothing. Default 600, as in the openai package.
+        max_retries: How often a completion is tried again after an error that may pass (no
+            connection, an engine that is overloaded or fails), as long as nothing of it has come.
+            Default 2, half a second and then a second apart, as in the openai package.
         max_connections: The most connections open at a time; each completion holds one until it
             ends. Default 100, which is also what Postgres allows by default.
         connect_timeout: Seconds that a connection attempt may take. Default 10.
@@ -45,26 +100,15 @@ class OpenSourceAI:
 
     """
 
-    def __init__(
-        self,
-        database_url: str | None = None,
-        *,
-        max_connections: int = 100,
-        connect_timeout: float = 10.0,
-        acquire_timeout: float = 60.0,
-        streaming: Literal["push", "cursor"] = "push",
-    ) -> None:
-        self._client = Client(
-            _resolve(database_url),
-            max_connections=max_connections,
-            connect_timeout=connect_timeout,
-            acquire_timeout=acquire_timeout,
-            streaming=streaming,
-        )
+    @property
+    def chat(self) -> Chat:
+        """The openai package's ``client.chat``."""
+        return Chat(self._caller)
 
-    def __repr__(self) -> str:
-        """Name the database, without the password."""
-        return f"<{type(self).__name__} of {self._client.describe()}>"
+    @property
+    def models(self) -> Models:
+        """The openai package's ``client.models``."""
+        return Models(self._caller)
 
     def chat_completions_create(
         self,
@@ -74,6 +118,8 @@ class OpenSourceAI:
         temperature: float = 0.8,
         n: int = 1,
         chat_template: str | None = None,
+        *,
+        timeout: float | None = None,
         **parameters: Unpack[Parameters],
     ) -> ChatCompletion:
         """Create a chat completion, and wait for the whole of it.
@@ -90,6 +136,7 @@ class OpenSourceAI:
             n: How many answers to make, from 1 to 128. Default 1.
             chat_template: A Jinja template for the messages, in place of the model's own. It gets
                 ``messages``, ``add_generation_prompt``, ``bos_token`` and ``eos_token``.
+            timeout: Seconds that it may send nothing. Default None: the client's.
             **parameters: OpenAI's further parameters, and ``extra_body`` for an engine's own.
 
         Returns:
@@ -108,8 +155,9 @@ class OpenSourceAI:
             ValueError: A text or number in it cannot be said in JSON; the message says where.
 
         """
-        body = _body(model, messages, max_tokens, temperature, n, chat_template, parameters)
-        return self._client.completion(body)
+        body = request_body(model, messages, max_tokens, temperature, n, chat_template, parameters)
+        timeout = self.timeout if timeout is None else timeout
+        return self._client.completion(body, timeout, self.max_retries)
 
     async def chat_completions_create_async(
         self,
@@ -119,6 +167,8 @@ class OpenSourceAI:
         temperature: float = 0.8,
         n: int = 1,
         chat_template: str | None = None,
+        *,
+        timeout: float | None = None,
         **parameters: Unpack[Parameters],
     ) -> ChatCompletion:
         """Create a chat completion without blocking the event loop.
@@ -126,8 +176,9 @@ class OpenSourceAI:
         Cancelling the task ends the generation in the engine. Arguments, result and exceptions
         are those of ``chat_completions_create``.
         """
-        body = _body(model, messages, max_tokens, temperature, n, chat_template, parameters)
-        return await self._client.completion_async(body)
+        body = request_body(model, messages, max_tokens, temperature, n, chat_template, parameters)
+        timeout = self.timeout if timeout is None else timeout
+        return await self._client.completion_async(body, timeout, self.max_retries)
 
     def chat_completions_create_stream(
         self,
@@ -137,6 +188,8 @@ class OpenSourceAI:
         temperature: float = 0.8,
         n: int = 1,
         chat_template: str | None = None,
+        *,
+        timeout: float | None = None,
         **parameters: Unpack[Parameters],
     ) -> ChatCompletionStream:
         """Create a chat completion, and get its pieces as the model makes them.
@@ -149,8 +202,9 @@ class OpenSourceAI:
             manager and has ``close()``. Dropping it ends the generation.
 
         """
-        body = _body(model, messages, max_tokens, temperature, n, chat_template, parameters)
-        return self._client.stream(body)
+        body = request_body(model, messages, max_tokens, temperature, n, chat_template, parameters)
+        timeout = self.timeout if timeout is None else timeout
+        return self._client.stream(body, timeout, self.max_retries)
 
     async def chat_completions_create_stream_async(
         self,
@@ -160,6 +214,8 @@ class OpenSourceAI:
         temperature: float = 0.8,
         n: int = 1,
         chat_template: str | None = None,
+        *,
+        timeout: float | None = None,
         **parameters: Unpack[Parameters],
     ) -> AsyncChatCompletionStream:
         """Create a chat completion, and get its pieces without blocking the event loop.
@@ -172,39 +228,26 @@ class OpenSourceAI:
             task that waits for a piece, ends the generation.
 
         """
-        body = _body(model, messages, max_tokens, temperature, n, chat_template, parameters)
-        return await self._client.stream_async(body)
+        body = request_body(model, messages, max_tokens, temperature, n, chat_template, parameters)
+        timeout = self.timeout if timeout is None else timeout
+        return await self._client.stream_async(body, timeout, self.max_retries)
 
 
-def _body(
-    model: Model,
-    messages: Sequence[Message],
-    max_tokens: int | None,
-    temperature: float,
-    n: int,
-    chat_template: str | None,
-    parameters: Parameters,
-) -> dict[str, Any]:
-    """Put the arguments into OpenAI's request body. What they may say is checked by the server."""
-    if not _FURTHER_PARAMETERS.issuperset(parameters):
-        name = min(parameters.keys() - _FURTHER_PARAMETERS)
-        raise TypeError(
-            f"unexpected keyword argument {name!r}: "
-            f"a parameter of the engine's own goes into extra_body={{{name!r}: …}}"
-        )
-    body: dict[str, Any] = {
-        "model": model,
-        "messages": messages,
-        "max_tokens": max_tokens,
-        "temperature": temperature,
-        "n": n,
-        "chat_template": chat_template,
-        **parameters,
-    }
-    extra_body = body.pop("extra_body", None)
-    if extra_body is not None:
-        body.update(extra_body)
-    return body
+class AsyncOpenSourceAI(_Base):
+    """The openai package's ``AsyncOpenAI``, over Postgres: all calls are coroutines.
+
+    Arguments and exceptions are those of ``OpenSourceAI``, whose ``…_async`` methods do the same.
+    """
+
+    @property
+    def chat(self) -> AsyncChat:
+        """The openai package's ``client.chat``."""
+        return AsyncChat(self._caller)
+
+    @property
+    def models(self) -> AsyncModels:
+        """The openai package's ``client.models``."""
+        return AsyncModels(self._caller)
 
 
 def _resolve(database_url: str | None) -> str:
@@ -215,9 +258,14 @@ def _resolve(database_url: str | None) -> str:
     from pgml import local
 
     if local.is_installed():
-        return local.start()
+        return local.start(_show_progress if sys.stderr.isatty() else None)
     raise APIConnectionError(
         "no database to ask",
         hint="Pass database_url, set DATABASE_URL or PGML_DATABASE_URL, "
         "or install the local instance: pip install 'pgml[local]'.",
     )
+
+
+def _show_progress(line: str) -> None:
+    """Tell a person at a terminal what the first start is busy with."""
+    print(f"pgml: {line}", file=sys.stderr)

@@ -3,13 +3,14 @@
     APIError
     ├── APIConnectionError          the database, or the engine behind it, cannot be reached
     │   └── APITimeoutError         something took longer than it may, or was cancelled
-    └── APIStatusError              the database or the engine answered with an error
-        ├── BadRequestError         400
-        ├── AuthenticationError     401
-        ├── PermissionDeniedError   403
-        ├── NotFoundError           404
-        ├── RateLimitError          429
-        └── InternalServerError     500
+    ├── APIStatusError              the database or the engine answered with an error
+    │   ├── BadRequestError         400
+    │   ├── AuthenticationError     401
+    │   ├── PermissionDeniedError   403
+    │   ├── NotFoundError           404
+    │   ├── RateLimitError          429
+    │   └── InternalServerError     500
+    └── LengthFinishReasonError     a completion to be parsed was cut off by its limit of tokens
 
 Which class an error belongs to follows from its SQLSTATE, by the table at the end of this file.
 """
@@ -125,6 +126,10 @@ class InternalServerError(APIStatusError):
 
     status_code = 500
     type = "server_error"
+
+
+class LengthFinishReasonError(APIError):
+    """A completion that was to be parsed ended at the limit of tokens, and is not whole."""
 
 
 OpenAIError = APIError

@@ -213,3 +213,53 @@ class ChatCompletionChunk(Object):
     system_fingerprint: str | None
     choices: list[ChunkChoice]
     usage: Usage | None
+
+
+class Model(Object):
+    """OpenAI's ``model`` object: a name that can be called."""
+
+    __slots__ = ()
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelList(list[Model]):
+    """The models that can be called: a list, which is also its own ``data``."""
+
+    __slots__ = ()
+    object: ClassVar[Literal["list"]] = "list"
+
+    @property
+    def data(self) -> list[Model]:
+        """The models, under the name that OpenAI's page of them has."""
+        return self
+
+
+class ParsedChatCompletionMessage(ChatCompletionMessage):
+    """A message with its content read into the class that was asked for, as ``parsed``."""
+
+    __slots__ = ()
+    _optional = _MESSAGE_OPTIONAL | {"parsed"}
+
+    parsed: Any
+
+
+class ParsedChoice(Choice):
+    """One of the n answers, its message read."""
+
+    __slots__ = ()
+    _classes: ClassVar[dict[str, type[Object]]] = {"message": ParsedChatCompletionMessage}
+
+    message: ParsedChatCompletionMessage  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
+class ParsedChatCompletion(ChatCompletion):
+    """A completion whose messages have been read into the class that was asked for."""
+
+    __slots__ = ()
+    _classes: ClassVar[dict[str, type[Object]]] = {"choices": ParsedChoice, "usage": Usage}
+
+    choices: list[ParsedChoice]  # type: ignore[assignment]

@@ -1,17 +1,19 @@
 //! The class `Client`: what the Python package builds on.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use super::errors::raise;
+use super::objects::ObjectKind;
 use super::request;
 use super::runtime;
 use super::stream::{ChatCompletionStream, Goal, Step, Steps};
 use super::wake::{block_on, lock};
-use crate::{Client as Core, Options, Streaming};
+use crate::{Client as Core, Options, Request, Streaming};
 
 /// Requests to one database. `pgml.OpenSourceAI` is its public face.
 #[pyclass(frozen, module = "pgml._pgml")]
@@ -23,16 +25,16 @@ pub struct Client {
 }
 
 impl Client {
-    fn start(
-        &self,
-        py: Python<'_>,
-        request: &Bound<'_, PyAny>,
-        stream: bool,
-    ) -> PyResult<std::sync::Arc<Steps>> {
-        let request = request::read(request)?;
+    fn start(&self, py: Python<'_>, request: Request, kind: ObjectKind) -> PyResult<Arc<Steps>> {
         let runtime = runtime::handle()?;
         let _entered = runtime.enter();
-        Ok(Steps::new(self.core(py)?.start(request, stream), stream))
+        Ok(Steps::new(self.core(py)?.start(request, matches!(kind, ObjectKind::Chunk)), kind))
+    }
+
+    fn list_models(&self, py: Python<'_>, timeout: f64) -> PyResult<Arc<Steps>> {
+        let runtime = runtime::handle()?;
+        let _entered = runtime.enter();
+        Ok(Steps::new(self.core(py)?.models(seconds("timeout", timeout)?), ObjectKind::Models))
     }
 
     fn core(&self, py: Python<'_>) -> PyResult<Core> {
@@ -83,32 +85,74 @@ impl Client {
     }
 
     /// One completion. Waits for it without the GIL.
-    fn completion(&self, py: Python<'_>, request: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        let steps = self.start(py, request, false)?;
-        block_on(py, |context| steps.poll_completion(py, context))?
+    fn completion(
+        &self,
+        py: Python<'_>,
+        parameters: &Bound<'_, PyDict>,
+        timeout: f64,
+        max_retries: u32,
+    ) -> PyResult<Py<PyAny>> {
+        let request = request(parameters, timeout, max_retries)?;
+        let steps = self.start(py, request, ObjectKind::Completion)?;
+        block_on(py, |context| steps.poll_only(py, context))?
     }
 
     /// An awaitable of one completion.
-    fn completion_async(&self, py: Python<'_>, request: &Bound<'_, PyAny>) -> PyResult<Step> {
-        Ok(Step::new(self.start(py, request, false)?, Goal::Completion))
+    fn completion_async(
+        &self,
+        py: Python<'_>,
+        parameters: &Bound<'_, PyDict>,
+        timeout: f64,
+        max_retries: u32,
+    ) -> PyResult<Step> {
+        let request = request(parameters, timeout, max_retries)?;
+        Ok(Step::new(self.start(py, request, ObjectKind::Completion)?, Goal::Only))
     }
 
     /// A stream of chunks, once the first is there.
-    fn stream(&self, py: Python<'_>, request: &Bound<'_, PyAny>) -> PyResult<ChatCompletionStream> {
-        let steps = self.start(py, request, true)?;
+    fn stream(
+        &self,
+        py: Python<'_>,
+        parameters: &Bound<'_, PyDict>,
+        timeout: f64,
+        max_retries: u32,
+    ) -> PyResult<ChatCompletionStream> {
+        let steps = self.start(py, request(parameters, timeout, max_retries)?, ObjectKind::Chunk)?;
         block_on(py, |context| steps.poll_first(py, context))??;
         Ok(ChatCompletionStream(steps))
     }
 
     /// An awaitable of a stream of chunks.
-    fn stream_async(&self, py: Python<'_>, request: &Bound<'_, PyAny>) -> PyResult<Step> {
-        Ok(Step::new(self.start(py, request, true)?, Goal::Stream))
+    fn stream_async(
+        &self,
+        py: Python<'_>,
+        parameters: &Bound<'_, PyDict>,
+        timeout: f64,
+        max_retries: u32,
+    ) -> PyResult<Step> {
+        let request = request(parameters, timeout, max_retries)?;
+        Ok(Step::new(self.start(py, request, ObjectKind::Chunk)?, Goal::Stream))
+    }
+
+    /// OpenAI's list of models: those that the current role can call.
+    fn models(&self, py: Python<'_>, timeout: f64) -> PyResult<Py<PyAny>> {
+        let steps = self.list_models(py, timeout)?;
+        block_on(py, |context| steps.poll_only(py, context))?
+    }
+
+    /// An awaitable of the list of models.
+    fn models_async(&self, py: Python<'_>, timeout: f64) -> PyResult<Step> {
+        Ok(Step::new(self.list_models(py, timeout)?, Goal::Only))
     }
 
     /// Host and database, never the password.
     fn describe(&self) -> String {
         lock(&self.core).1.describe().to_owned()
     }
+}
+
+fn request(parameters: &Bound<'_, PyDict>, timeout: f64, max_retries: u32) -> PyResult<Request> {
+    Ok(Request { timeout: seconds("timeout", timeout)?, max_retries, ..request::read(parameters)? })
 }
 
 fn seconds(name: &str, value: f64) -> PyResult<Duration> {

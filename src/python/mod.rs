@@ -7,7 +7,9 @@
 //! * [`wake`]: how a thread or an event loop waits for a row.
 //! * [`errors`]: errors as Python exceptions.
 
+use pgml_protocol::parameters::{PARAMETERS, Treatment};
 use pyo3::prelude::*;
+use pyo3::types::IntoPyDict;
 
 mod client;
 mod errors;
@@ -29,6 +31,12 @@ mod _pgml {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("__version__", env!("CARGO_PKG_VERSION"))
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        let treatments = PARAMETERS.iter().map(|(name, treatment)| match treatment {
+            Treatment::Honoured => (*name, "honoured"),
+            Treatment::Harmless => (*name, "harmless"),
+            Treatment::Refused(_) => (*name, "refused"),
+        });
+        module.add("PARAMETERS", treatments.into_py_dict(module.py())?)
     }
 }

@@ -8,6 +8,14 @@ use pyo3::types::{PyDict, PyList};
 use super::errors::raise;
 use crate::Row;
 
+/// What the rows of a request hold.
+#[derive(Clone, Copy)]
+pub enum ObjectKind {
+    Completion,
+    Chunk,
+    Models,
+}
+
 /// The objects of one row that have not been taken yet.
 pub enum Objects {
     None,
@@ -28,8 +36,8 @@ impl Objects {
         })
     }
 
-    /// The next object, as a `dict` of the class that `stream` calls for.
-    pub fn take(&mut self, py: Python<'_>, stream: bool) -> Option<PyResult<Py<PyAny>>> {
+    /// The next object, as a `dict` of the class for its kind.
+    pub fn take(&mut self, py: Python<'_>, kind: ObjectKind) -> Option<PyResult<Py<PyAny>>> {
         let value = match std::mem::replace(self, Objects::None) {
             Objects::None => return None,
             Objects::One(value) => value.into_bound(py),
@@ -39,16 +47,17 @@ impl Objects {
                 value
             }
         };
-        Some(class(py, stream).and_then(|class| Ok(class.call1((value.cast_into::<PyDict>()?,))?.unbind())))
+        Some(class(py, kind).and_then(|class| Ok(class.call1((value.cast_into::<PyDict>()?,))?.unbind())))
     }
 }
 
-fn class(py: Python<'_>, stream: bool) -> PyResult<&Bound<'_, PyAny>> {
+fn class(py: Python<'_>, kind: ObjectKind) -> PyResult<&Bound<'_, PyAny>> {
     static COMPLETION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     static CHUNK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    if stream {
-        CHUNK.import(py, "pgml.objects", "ChatCompletionChunk")
-    } else {
-        COMPLETION.import(py, "pgml.objects", "ChatCompletion")
+    static MODELS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    match kind {
+        ObjectKind::Completion => COMPLETION.import(py, "pgml.objects", "ChatCompletion"),
+        ObjectKind::Chunk => CHUNK.import(py, "pgml.objects", "ChatCompletionChunk"),
+        ObjectKind::Models => MODELS.import(py, "pgml.objects", "Object"),
     }
 }

@@ -16,8 +16,7 @@ use crate::client::Secret;
 const MAX_DEPTH: usize = 200;
 
 /// A request from its parameters. The `token` of a model object is taken out of the body.
-pub fn read(parameters: &Bound<'_, PyAny>) -> PyResult<Request> {
-    let parameters = parameters.cast::<PyDict>()?;
+pub fn read(parameters: &Bound<'_, PyDict>) -> PyResult<Request> {
     let mut token = None;
     if let Some(Ok(model)) = parameters.get_item("model")?.map(|model| model.cast_into::<PyDict>())
         && let Some(value) = model.get_item("token")?
@@ -33,7 +32,7 @@ pub fn read(parameters: &Bound<'_, PyAny>) -> PyResult<Request> {
     }
     let mut writer = Writer { json: String::with_capacity(512), path: Vec::new() };
     writer.object(parameters)?;
-    Ok(Request { body: writer.json, token })
+    Ok(Request { token, ..Request::new(writer.json) })
 }
 
 struct Writer<'py> {

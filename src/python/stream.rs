@@ -8,13 +8,13 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::errors::raise;
-use super::objects::Objects;
+use super::objects::{ObjectKind, Objects};
 use super::wake::{block_on, future, lock};
 use crate::{ChatStream, Error, Kind};
 
 /// A request under way, as Python sees it.
 pub struct Steps {
-    stream: bool,
+    kind: ObjectKind,
     state: Mutex<State>,
 }
 
@@ -25,15 +25,15 @@ struct State {
 }
 
 impl Steps {
-    pub fn new(rows: ChatStream, stream: bool) -> Arc<Steps> {
-        Arc::new(Steps { stream, state: Mutex::new(State { rows: Some(rows), objects: Objects::None }) })
+    pub fn new(rows: ChatStream, kind: ObjectKind) -> Arc<Steps> {
+        Arc::new(Steps { kind, state: Mutex::new(State { rows: Some(rows), objects: Objects::None }) })
     }
 
     /// The one step: the next object, or `None` at the end. After an error the stream has ended.
     pub fn poll(&self, py: Python<'_>, context: &mut Context<'_>) -> Poll<PyResult<Option<Py<PyAny>>>> {
         let mut state = lock(&self.state);
         loop {
-            if let Some(object) = state.objects.take(py, self.stream) {
+            if let Some(object) = state.objects.take(py, self.kind) {
                 return Poll::Ready(object.map(Some));
             }
             let Some(rows) = &mut state.rows else { return Poll::Ready(Ok(None)) };
@@ -58,8 +58,8 @@ impl Steps {
         }
     }
 
-    /// The one object of an unstreamed completion.
-    pub fn poll_completion(&self, py: Python<'_>, context: &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> {
+    /// The one object of a request that has one.
+    pub fn poll_only(&self, py: Python<'_>, context: &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> {
         self.poll(py, context).map(|step| {
             step?.ok_or_else(|| {
                 raise(py, Error::new(Kind::Database, "the database gave no answer").sqlstate("08P01"))
@@ -165,8 +165,8 @@ impl AsyncChatCompletionStream {
 pub enum Goal {
     /// The next chunk.
     Chunk,
-    /// The only object of an unstreamed completion.
-    Completion,
+    /// The only object of a request that has one.
+    Only,
     /// The stream itself, once its first chunk or its error is there.
     Stream,
     /// This, at once.
@@ -194,7 +194,7 @@ impl Step {
                 .steps
                 .poll(py, context)
                 .map(|step| step?.ok_or_else(|| PyStopAsyncIteration::new_err(()))),
-            Goal::Completion => self.steps.poll_completion(py, context),
+            Goal::Only => self.steps.poll_only(py, context),
             Goal::Stream => self.steps.poll_first(py, context).map(|first| {
                 first?;
                 Ok(Py::new(py, AsyncChatCompletionStream(self.steps.clone()))?.into_any())

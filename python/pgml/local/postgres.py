@@ -219,7 +219,7 @@ def end_leftovers(home: Home) -> None:
 
 def _processes_in(*directories: Path) -> list[int]:
     """The PostgreSQL processes of a data directory: each works in it."""
-    found = []
+    found: list[int] = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal():
             continue

@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import IO
 
-from .account import Account
+from .account import Account, Credentials
 from .errors import LocalInstanceError
 from .log import Log
 
@@ -116,6 +116,7 @@ class Children:
             stdout: its standard output.
         """
         parent = os.getpid()
+        credentials: Credentials = account.credentials() if account else {}
         process = subprocess.Popen(
             argv,
             env=env,
@@ -127,7 +128,7 @@ class Children:
             preexec_fn=lambda: die_with_parent(parent, dies_by),
             # A Ctrl-C in some terminal must reach neither Postgres nor an engine.
             start_new_session=True,
-            **(account.credentials() if account else {}),
+            **credentials,
         )
         child = Child(name, process)
         self._alive.add(child)

@@ -15,7 +15,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -151,7 +151,7 @@ class Supervisor:
 
 
 @contextlib.contextmanager
-def _operating_system_errors() -> Iterator[None]:
+def _operating_system_errors() -> Generator[None]:
     """Let a full disk, say, reach the caller as a message rather than as silence."""
     try:
         yield
