@@ -35,7 +35,7 @@ extern "C-unwind" fn _PG_init() {
     // SAFETY: reads a variable of this backend, and its database's encoding.
     let encoding =
         unsafe { (pg_sys::MyDatabaseId != pg_sys::InvalidOid).then(|| pg_sys::GetDatabaseEncoding() as u32) };
-    let (utf8, ascii) = (pg_sys::pg_enc::PG_UTF8 as u32, pg_sys::pg_enc::PG_SQL_ASCII as u32);
+    let (utf8, ascii) = (pg_sys::pg_enc::PG_UTF8, pg_sys::pg_enc::PG_SQL_ASCII);
     if encoding.is_some_and(|encoding| encoding != utf8 && encoding != ascii) {
         report(
             Error::new(Kind::Unsupported, "pgml needs a database whose encoding is UTF8")
