@@ -232,7 +232,8 @@ fn special_tokens(engine: &Engine, template: &str) -> Result<SpecialTokens> {
     if !template::needs_special_tokens(template) {
         return Ok(SpecialTokens::default());
     }
-    let exchange = Exchange::get(&engine.at("/props")?, engine.api_key.as_deref())?;
+    let exchange = Exchange::get(&engine.at("/props")?, engine.api_key.as_deref())
+        .map_err(|error| engine.blame(error))?;
     let mut connection = Connection { transport: Transport::connect(engine)?, exchange };
     let deadline = Instant::now() + engine.connect_timeout;
     let wait = WaitSet::new(&[connection.transport.socket()]);

@@ -11,6 +11,11 @@
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
 #include "foreign/foreign.h"
+/*
+ * Of the client's connection only the socket is wanted. Kerberos's headers, which this would ask
+ * for, need not be there; Postgres keeps the struct the same without them.
+ */
+#undef ENABLE_GSS
 #include "libpq/libpq-be.h"
 #include "libpq/libpq.h"
 #include "miscadmin.h"

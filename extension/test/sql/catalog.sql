@@ -54,8 +54,7 @@ BEGIN;
 SELECT content(pgml.chat_completion(ask('echo', 'before')));
 SET LOCAL client_min_messages = warning;
 DROP EXTENSION pgml CASCADE;
-SELECT count(*) FROM pg_class WHERE relnamespace = 'pgml'::regnamespace;
-SELECT count(*) FROM pg_proc WHERE pronamespace = 'pgml'::regnamespace;
+SELECT count(*) FROM pg_namespace WHERE nspname = 'pgml';
 SELECT count(*) FROM pg_foreign_server;
 CREATE EXTENSION pgml;
 \getenv port PGML_TEST_PORT
