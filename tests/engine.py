@@ -155,7 +155,8 @@ class Engine:
         self._tasks |= {script, end}
         try:
             await asyncio.wait({script, end}, return_when=asyncio.FIRST_COMPLETED)
-            if not script.done():
+            # A script ends by itself, or by an error: it writes to somebody who has gone.
+            if not script.done() or script.exception():
                 known.gone.set()
         finally:
             script.cancel()

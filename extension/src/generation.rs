@@ -51,8 +51,8 @@ impl Generation {
                 let tokens = special_tokens(&engine, template)?;
                 let mut text =
                     template::render(template, request.messages(), &tokens, template_variables(request))?;
-                // The engine puts the beginning-of-text token before every text by itself.
-                if !tokens.bos_token.is_empty() && text.starts_with(&tokens.bos_token) {
+                let begins = !tokens.bos_token.is_empty() && text.starts_with(&tokens.bos_token);
+                if begins && adds_bos_token(&engine)? {
                     text.drain(..tokens.bos_token.len());
                 }
                 Prompt::Text(text)
@@ -232,28 +232,41 @@ fn special_tokens(engine: &Engine, template: &str) -> Result<SpecialTokens> {
     if !template::needs_special_tokens(template) {
         return Ok(SpecialTokens::default());
     }
-    let exchange = Exchange::get(&engine.at("/props")?, engine.api_key.as_deref())
-        .map_err(|error| engine.blame(error))?;
+    let properties = ask(engine, Exchange::get(&engine.at("/props")?, engine.api_key.as_deref()))?;
+    let token = |name: &str| properties.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    Ok(SpecialTokens { bos_token: token("bos_token"), eos_token: token("eos_token") })
+}
+
+/// Whether the engine itself puts the beginning-of-text token before a text (llama.cpp's
+/// `/tokenize` tells): the template's own would then be a second one.
+fn adds_bos_token(engine: &Engine) -> Result<bool> {
+    let empty = br#"{"content": "", "add_special": true}"#;
+    let exchange = Exchange::post(&engine.at("/tokenize")?, engine.api_key.as_deref(), "tokenize", empty);
+    let answer = ask(engine, exchange)?;
+    Ok(answer.get("tokens").and_then(Value::as_array).is_some_and(|tokens| !tokens.is_empty()))
+}
+
+/// Asks the engine for a small JSON document: null where it has none.
+fn ask(engine: &Engine, exchange: Result<Exchange>) -> Result<Value> {
+    let exchange = exchange.map_err(|error| engine.blame(error))?;
     let mut connection = Connection { transport: Transport::connect(engine)?, exchange };
     let deadline = Instant::now() + engine.connect_timeout;
     let wait = WaitSet::new(&[connection.transport.socket()]);
-    let properties = loop {
+    loop {
         connection.send(engine)?;
         let received = connection.receive(engine);
         if let Some(document) = connection.exchange.document()? {
-            break document;
+            return Ok(document);
         }
         match received {
             Ok(true) if !connection.exchange.is_ended() => continue,
             Ok(false) => (),
-            _ => break Value::Null,
+            _ => return Ok(Value::Null),
         }
         wait.set_writable(0, connection.wants_write());
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() || !wait.wait(left) {
-            break Value::Null;
+            return Ok(Value::Null);
         }
-    };
-    let token = |name: &str| properties.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    Ok(SpecialTokens { bos_token: token("bos_token"), eos_token: token("eos_token") })
+    }
 }

@@ -1,7 +1,7 @@
 //! Streams for Python: two iterators over one step function.
 
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
@@ -22,11 +22,16 @@ struct State {
     /// `None` once it has ended or is closed.
     rows: Option<ChatStream>,
     objects: Objects,
+    /// Who waits for the next row, to be told if the stream is closed meanwhile.
+    waiting: Option<Waker>,
 }
 
 impl Steps {
     pub fn new(rows: ChatStream, kind: ObjectKind) -> Arc<Steps> {
-        Arc::new(Steps { kind, state: Mutex::new(State { rows: Some(rows), objects: Objects::None }) })
+        Arc::new(Steps {
+            kind,
+            state: Mutex::new(State { rows: Some(rows), objects: Objects::None, waiting: None }),
+        })
     }
 
     /// The one step: the next object, or `None` at the end. After an error the stream has ended.
@@ -38,7 +43,10 @@ impl Steps {
             }
             let Some(rows) = &mut state.rows else { return Poll::Ready(Ok(None)) };
             match rows.poll_next(context) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    state.waiting = Some(context.waker().clone());
+                    return Poll::Pending;
+                }
                 Poll::Ready(Some(Ok(row))) => match Objects::read(py, &row) {
                     Ok(objects) => state.objects = objects,
                     Err(error) => {
@@ -90,6 +98,9 @@ impl Steps {
         let mut state = lock(&self.state);
         state.rows = None;
         state.objects = Objects::None;
+        if let Some(waker) = state.waiting.take() {
+            waker.wake();
+        }
     }
 }
 

@@ -1,0 +1,523 @@
+"""`make bench`: how fast we are, beside others, measured in the same run on the same machine.
+
+    .venv/bin/python benches/run.py [--rounds N] [--only NAME]… [--quick] [--json PATH] [--profile DIR]
+
+Everything is measured in several rounds: in each, every peer has its turn, in a process of its
+own, which first checks that the text it gets is the engine's. Prints one table; the JSON file has
+every measurement, for compare.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import engine
+from pgml import local
+from world import PEER, ROUND_TRIP, FailedError, World, measure, world
+
+Result = dict[str, Any]
+
+
+# What is run ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Run:
+    """A measurement that every peer of it makes.
+
+    Args:
+        peers: who makes it.
+        job: what they are told, given the world and who it is.
+        program: in place of the peer's own.
+    """
+
+    peers: Sequence[str]
+    job: Callable[[World, str], dict[str, Any]]
+    program: str | None = None
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything: enough to be exact, or little enough to be quick."""
+
+    rounds: int = 3
+    seconds: float = 1.0
+    pieces: int = 10_000
+    paced_pieces: int = 200
+    firsts: int = 60
+    imports: int = 7
+    streams: int = 1000
+    stream_pieces: int = 500
+    real_tokens: int = 64
+
+
+QUICK = Size(1, 0.4, 5_000, 100, 20, 3, 1000, 200, 32)
+
+
+def scripted(model: str) -> dict[str, Any]:
+    """What a program has to know about an answer of the scripted engine."""
+    pieces, sha = engine.expected(model)
+    length = sum(map(len, engine.pieces(pieces)))
+    return {"model": model, "pieces": pieces, "sha": sha, "length": length}
+
+
+def runs(size: Size, profile: str | None) -> dict[str, Run]:
+    """All measurements, by name."""
+
+    def job(task: str, face: str, model: str, **more: Any) -> Callable[[World, str], Result]:
+        said = scripted(model)
+        return lambda world, peer: {
+            "task": task,
+            "face": face,
+            "url": world.url,
+            "base_url": world.base_url,
+            "published": peer == "pgml 1.1.1",
+            "seconds": size.seconds,
+            **said,
+            **more,
+        }
+
+    def far(task: str, model: str, **more: Any) -> Callable[[World, str], Result]:
+        near = job(task, "sync", model, **more)
+        # The engine itself is asked from nearby: its time is its own.
+        return lambda world, peer: {
+            **near(world, peer),
+            "url": world.far_url,
+            "base_url": world.base_url if peer == "engine" else world.far_base_url,
+        }
+
+    speed = f"chunks={size.pieces}"
+    paced = f"chunks={size.paced_pieces},pace=10"
+    first = "chunks=4,pace=1"
+    short = "chunks=16"
+
+    def many(world: World, _: str) -> Result:
+        models = {
+            "short": short,
+            "held": f"chunks=40,hold={size.streams}",
+            "paced": "chunks=40,pace=50",
+            "long": f"chunks={size.stream_pieces}",
+        }
+        shas = {f"{name}_sha": engine.expected(model)[1] for name, model in models.items()}
+        return {"url": world.url, "streams": size.streams, "half": 20, **models, **shas}
+
+    def backend(world: World, _: str) -> Result:
+        return {
+            "url": world.url,
+            "seconds": size.seconds,
+            "full": speed,
+            "full_pieces": size.pieces,
+            "paced": "chunks=500,pace=2",
+            "paced_pieces": 500,
+            "profile": profile,
+        }
+
+    def real(world: World, peer: str) -> Result:
+        subjects = ("the sea", "a dog", "bread", "rain", "a train", "the moon", "glass", "a garden")
+        requests = [
+            {
+                "messages": [{"role": "user", "content": f"Write a long story about {subject}."}],
+                "max_tokens": size.real_tokens,
+                "temperature": 0.0,
+                "extra_body": {"ignore_eos": True, "cache_prompt": False},
+            }
+            for subject in subjects
+        ]
+        return {
+            "task": "together",
+            "face": "async",
+            "url": world.url,
+            "base_url": "http://localhost/v1",
+            "socket": world.socket,
+            "published": False,
+            "model": local.DEFAULT_MODEL,
+            "requests": requests,
+        }
+
+    databases = ("pgml", "psycopg", "asyncpg")
+    return {
+        "stream": Run(
+            ("pgml", "pgml 1.1.1", "openai", "psycopg"), job("stream", "sync", speed)
+        ),
+        "stream-block": Run(("openai",), job("stream", "sync", f"{speed},framing=block")),
+        "attributes": Run(("pgml", "openai"), job("attributes", "sync", speed)),
+        "stream-async": Run(
+            ("pgml", "pgml 1.1.1", "openai", "psycopg", "asyncpg"), job("stream", "async", speed)
+        ),
+        "far": Run(
+            ("pgml", "pgml 1.1.1", "openai", "psycopg", "engine"),
+            far("total", paced, warm_up=first),
+        ),
+        "first": Run(
+            ("pgml", "openai", "psycopg", "engine"), job("first", "sync", first, times=size.firsts)
+        ),
+        "first-far": Run(
+            ("pgml", "psycopg", "engine"), far("first", first, times=max(10, size.firsts // 3))
+        ),
+        "complete": Run(
+            ("pgml", "psycopg", "openai"), job("complete", "sync", short, concurrent=1)
+        ),
+        "complete-64": Run((*databases, "openai"), job("complete", "async", short, concurrent=64)),
+        "complete-1-async": Run(databases, job("complete", "async", short, concurrent=1)),
+        "many": Run(("pgml",), many, "many"),
+        "import": Run(
+            ("pgml", "pgml 1.1.1", "openai"),
+            lambda _, peer: {"module": peer.split()[0]},
+            "imports",
+        ),
+        "backend": Run(("psycopg",), backend, "backend"),
+        "real": Run(("pgml", "openai", "engine"), real),
+    }
+
+
+# What is made of it -----------------------------------------------------------------------------
+
+
+def _rate(result: Result) -> float:
+    return result["chunks"] / result["seconds"]
+
+
+def _completions(result: Result) -> float:
+    return result["completions"] / result["seconds"]
+
+
+def _cpu(result: Result) -> float:
+    return result["cpu_seconds"] / result["chunks"] * 1e6
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number out of a result."""
+
+    of: Callable[[Result], float]
+    unit: str
+    higher_is_better: bool = False
+
+
+RATE = Measure(_rate, "chunks/s", True)
+COMPLETIONS = Measure(_completions, "/s", True)
+CPU = Measure(_cpu, "µs/chunk")
+SECONDS = Measure(lambda result: result["seconds"], "s")
+FIRST = Measure(lambda result: result["first_seconds"] * 1e3, "ms")
+IMPORT = Measure(lambda result: result["seconds"] * 1e3, "ms")
+MANY = Measure(lambda result: _rate(result["many"]), "chunks/s", True)
+FEW = Measure(lambda result: _rate(result["few"]), "chunks/s", True)
+PACED = Measure(lambda result: result["paced_seconds"], "s")
+MEMORY = Measure(lambda result: result["bytes_per_stream"] / 1024, "KiB")
+FULL = Measure(lambda result: result["full"] * 1e6, "µs/token")
+PUSHED = Measure(lambda result: result["paced"] * 1e6, "µs/token")
+
+# The measures of each run; compare.py compares ours.
+MEASURES: dict[str, dict[str, Measure]] = {
+    "stream": {"rate": RATE, "cpu": CPU},
+    "stream-block": {"rate": RATE, "cpu": CPU},
+    "attributes": {"rate": RATE},
+    "stream-async": {"rate": RATE, "cpu": CPU},
+    "far": {"total": SECONDS, "cpu": CPU},
+    "first": {"first": FIRST},
+    "first-far": {"first": FIRST},
+    "complete": {"rate": COMPLETIONS},
+    "complete-64": {"rate": COMPLETIONS},
+    "complete-1-async": {"rate": COMPLETIONS},
+    "many": {"rate": MANY, "few": FEW, "paced": PACED, "memory": MEMORY},
+    "import": {"time": IMPORT},
+    "backend": {"full": FULL, "pushed": PUSHED},
+    "real": {"rate": RATE},
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: ours, beside a peer's.
+
+    Args:
+        figure: what it is about.
+        run: where the numbers come from.
+        measure: which of them.
+        peer: whom to compare with; None: nobody.
+        sign: ">=" or "<="; None if nothing has to be reached.
+        target: what the ratio has to reach; without a peer, ours itself.
+        ours: who we are.
+        difference: compare by the difference and not by the ratio.
+        peer_measure: what is compared with, if it is something else.
+    """
+
+    figure: str
+    run: str
+    measure: str
+    peer: str | None = None
+    sign: str | None = None
+    target: float = math.nan
+    ours: str = "pgml"
+    difference: bool = False
+    peer_measure: str | None = None
+
+
+ROWS = [
+    Row("streamed, sync", "stream", "rate", "pgml 1.1.1", ">=", 15),
+    Row("", "stream", "rate", "openai", ">=", 12),
+    Row("", "stream", "rate", "psycopg", ">=", 0.8),
+    Row("  every text read as an attribute", "attributes", "rate", "openai"),
+    Row("streamed, async", "stream-async", "rate", "pgml 1.1.1", ">=", 12),
+    Row("", "stream-async", "rate", "openai", ">=", 10),
+    Row("", "stream-async", "rate", "psycopg"),
+    Row("", "stream-async", "rate", "asyncpg"),
+    Row("CPU of Python's process, sync", "stream", "cpu", "openai", "<=", 1 / 12),
+    Row("", "stream", "cpu", "pgml 1.1.1"),
+    Row("", "stream", "cpu", "psycopg"),
+    Row("  async", "stream-async", "cpu", "openai", "<=", 1 / 12),
+    Row("  tokens 10 ms apart", "far", "cpu", "openai"),
+    Row(f"over {ROUND_TRIP} ms, tokens 10 ms apart", "far", "total", "engine", "<=", 1.05),
+    Row("", "far", "total", "pgml 1.1.1"),
+    Row("", "far", "total", "openai"),
+    Row("", "far", "total", "psycopg"),
+    Row("first token, here", "first", "first", "engine", "<=", 1, difference=True),
+    Row("", "first", "first", "psycopg", difference=True),
+    Row("", "first", "first", "openai", difference=True),
+    Row(
+        f"first token, over {ROUND_TRIP} ms",
+        "first-far", "first", "engine", "<=", ROUND_TRIP + 1, difference=True,
+    ),
+    Row("", "first-far", "first", "psycopg", difference=True),
+    Row("completions, sync, one connection", "complete", "rate", "psycopg", ">=", 1),
+    Row("", "complete", "rate", "openai"),
+    Row("completions, async, one connection", "complete-1-async", "rate", "psycopg", ">=", 1),
+    Row("", "complete-1-async", "rate", "asyncpg", ">=", 1),
+    Row("completions, async, 64 at a time", "complete-64", "rate", "psycopg", ">=", 1),
+    Row("", "complete-64", "rate", "asyncpg", ">=", 1),
+    Row("", "complete-64", "rate", "openai"),
+    Row("1,000 streams (peer: 16)", "many", "rate", "pgml", ">=", 0.9, peer_measure="few"),
+    Row("  at 20 tokens/s each, 1.95 s", "many", "paced"),
+    Row("  memory for each", "many", "memory"),
+    Row("import", "import", "time", None, "<=", 25),
+    Row("", "import", "time", "openai", "<=", 1 / 20),
+    Row("", "import", "time", "pgml 1.1.1"),
+    Row("CPU of the backend, all at once", "backend", "full", ours="psycopg"),
+    Row("  pushed one by one", "backend", "pushed", ours="psycopg"),
+    Row("real model, 8 streams", "real", "rate", "engine", ">=", 0.98),
+    Row("", "real", "rate", "openai"),
+    Row("openai, HTTP chunks of 64 kB", "stream-block", "rate", ours="openai"),
+]  # fmt: skip
+
+
+@dataclass
+class Results:
+    """The results of each run, by peer, one for each round; None where one failed."""
+
+    of: dict[str, dict[str, list[Result | None]]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+    def series(self, run: str, peer: str, measure: str) -> list[float | None]:
+        """A number of each round."""
+        of = MEASURES[run][measure].of
+        results = self.of.get(run, {}).get(peer, [])
+        return [None if result is None else of(result) for result in results]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Several rounds in one line."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float | None]) -> Summary | None:
+        """Sum up; None where there is nothing."""
+        known = [value for value in values if value is not None]
+        return cls(statistics.median(known), min(known), max(known)) if known else None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row with its numbers."""
+
+    row: Row
+    unit: str
+    ours: Summary | None
+    peer: Summary | None
+    ratio: Summary | None
+    met: bool | None
+
+    @classmethod
+    def of(cls, row: Row, results: Results) -> Line:
+        """Compare round by round, so that what slows down both counts for neither."""
+        ours = results.series(row.run, row.ours, row.measure)
+        peer: list[float | None] = []
+        ratio: list[float | None] = []
+        if row.peer:
+            peer = results.series(row.run, row.peer, row.peer_measure or row.measure)
+            for own, other in zip(ours, peer, strict=True):
+                if own is not None and other is not None:
+                    ratio.append(own - other if row.difference else own / other)
+        decisive = Summary.of(ratio if row.peer else ours)
+        met = None
+        if row.sign and decisive:
+            reached = decisive.median >= row.target
+            met = reached if row.sign == ">=" else decisive.median <= row.target
+        unit = MEASURES[row.run][row.measure].unit
+        return cls(row, unit, Summary.of(ours), Summary.of(peer), Summary.of(ratio), met)
+
+
+# How it is shown --------------------------------------------------------------------------------
+
+
+def _number(value: float) -> str:
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _spread(summary: Summary | None) -> str:
+    if summary is None:
+        return ""
+    if summary.low == summary.high:
+        return _number(summary.median)
+    return f"{_number(summary.median)} ({_number(summary.low)}–{_number(summary.high)})"
+
+
+def _cells(line: Line) -> list[str]:
+    row = line.row
+    unit = f" {line.unit}" if row.difference else " ×"
+    target = ""
+    if row.sign:
+        shown = f"1/{1 / row.target:.0f}" if row.target < 0.5 else f"{row.target:g}"
+        of_unit = unit if row.peer else f" {line.unit}"
+        target = f"{'≥' if row.sign == '>=' else '≤'} {shown}{of_unit}"
+    ratio = _spread(line.ratio)
+    return [
+        row.figure,
+        f"{_spread(line.ours)} {line.unit}" if line.ours else "",
+        row.peer or "",
+        _spread(line.peer),
+        f"{'+' if row.difference and line.ratio and line.ratio.median > 0 else ''}{ratio}{unit}"
+        if ratio
+        else "",
+        target,
+        {None: "", True: "yes", False: "MISSED"}[line.met],
+    ]
+
+
+def table(lines: Sequence[Line]) -> str:
+    """All lines under one another."""
+    head = ["figure", "ours: median (low–high)", "peer", "peer's", "compared", "target", "met"]
+    cells = [head, *map(_cells, lines)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    texts = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
+    return "\n".join([texts[0], "-" * len(texts[0]), *texts[1:]])
+
+
+def report(results: Results, lines: Sequence[Line], about: dict[str, Any]) -> dict[str, Any]:
+    """What the JSON file holds."""
+    measures = {}
+    for run, of_peers in results.of.items():
+        for peer in of_peers:
+            for name, measure in MEASURES[run].items():
+                values = results.series(run, peer, name)
+                summary = Summary.of(values)
+                if summary:
+                    measures[f"{run}/{name}/{peer}"] = {
+                        "unit": measure.unit,
+                        "higher_is_better": measure.higher_is_better,
+                        "values": values,
+                        **asdict(summary),
+                    }
+    rows = [
+        {
+            **{key: value for key, value in asdict(line.row).items() if value == value},  # no NaN
+            "unit": line.unit,
+            "ours_value": line.ours and asdict(line.ours),
+            "peer_value": line.peer and asdict(line.peer),
+            "compared": line.ratio and asdict(line.ratio),
+            "met": line.met,
+        }
+        for line in lines
+    ]
+    return {**about, "rows": rows, "measures": measures, "failures": results.failures}
+
+
+# The run ----------------------------------------------------------------------------------------
+
+
+def gather(world: World, chosen: dict[str, Run], size: Size) -> Results:
+    """Measure everything, round by round."""
+    results = Results()
+    for number in range(size.rounds):
+        for name, run in chosen.items():
+            # Nobody is always the first, or always comes after the same one.
+            turn = number % len(run.peers)
+            for peer in [*run.peers[turn:], *run.peers[:turn]]:
+                began = time.perf_counter()
+                result = None
+                try:
+                    result = _measure(world, name, run, peer, size)
+                except FailedError as error:
+                    results.failures.append(f"{name}: {error}")
+                    print(results.failures[-1], file=sys.stderr)
+                results.of.setdefault(name, {}).setdefault(peer, []).append(result)
+                took = time.perf_counter() - began
+                print(f"round {number + 1}: {name}, {peer}: {took:.1f} s", file=sys.stderr)
+    return results
+
+
+def _measure(world: World, name: str, run: Run, peer: str, size: Size) -> Result:
+    if name != "import":
+        return measure(peer, run.job(world, peer), run.program)
+    # A single import is soon done and varies much.
+    times = [measure(peer, run.job(world, peer), run.program) for _ in range(size.imports)]
+    return {"seconds": statistics.median(result["seconds"] for result in times)}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="How fast we are, beside others.")
+    parser.add_argument("--rounds", type=int, help=f"default: {Size().rounds}")
+    parser.add_argument("--only", action="append", metavar="NAME", help="a measurement; repeatable")
+    parser.add_argument("--quick", action="store_true", help="a rough answer, soon")
+    latest = Path(__file__).parent / "results" / "latest.json"
+    parser.add_argument("--json", type=Path, default=latest, metavar="PATH")
+    parser.add_argument("--profile", metavar="PATH", help="record the backend by perf: PATH-….data")
+    args = parser.parse_args()
+    size = QUICK if args.quick else Size()
+    if args.rounds:
+        size = Size(**{**asdict(size), "rounds": args.rounds})
+    chosen = runs(size, args.profile)
+    if args.only:
+        if unknown := set(args.only) - set(chosen):
+            parser.error(f"{', '.join(unknown)}: choose among {', '.join(chosen)}")
+        chosen = {name: run for name, run in chosen.items() if name in args.only}
+    for peer in {peer for run in chosen.values() for peer in run.peers}:
+        PEER[peer].prepare()
+    began = time.time()
+    with world() as surroundings:
+        results = gather(surroundings, chosen, size)
+    lines = [Line.of(row, results) for row in ROWS if row.run in chosen]
+    about = {
+        "when": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(began)),
+        "took_seconds": round(time.time() - began, 1),
+        "size": asdict(size),
+        "machine": f"{platform.platform()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}",
+        "python": platform.python_version(),
+        "versions": surroundings.versions,
+        "peers": [peer.requirement for peer in PEER.values() if peer.requirement],
+    }
+    args.json.parent.mkdir(parents=True, exist_ok=True)
+    args.json.write_text(json.dumps(report(results, lines, about), indent=1) + "\n")
+    print(table(lines))
+    print(f"\n{about['machine']}; {size.rounds} rounds; all of it in {args.json}")
+    return 1 if results.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
