@@ -20,7 +20,9 @@ PG_MAJOR = $(shell $(PG_CONFIG) --version | sed -E 's/[^0-9]*([0-9]+).*/\1/')
 INCLUDES = $(shell gcc -E -Wp,-v - </dev/null 2>&1 | sed -n 's/^ \(\/.*\)/-isystem \1/p')
 EXTENSION_ENV = PGRX_PG_CONFIG_PATH="$(abspath $(PG_CONFIG))" LIBCLANG_PATH="$(abspath $(SITE)/clang/native)" \
     BINDGEN_EXTRA_CLANG_ARGS="$(INCLUDES)" BINDGEN_EXTRA_CLANG_ARGS_$(subst -,_,$(TARGET))="$(INCLUDES)"
-EXTENSION = --release --locked -p pgml-extension --no-default-features --features pg$(PG_MAJOR)
+EXTENSION = --locked -p pgml-extension --no-default-features --features pg$(PG_MAJOR) --target-dir $(EXTENSION_TARGET)
+# Of its own: cargo would build everything anew at every change between maturin's flags and these.
+EXTENSION_TARGET := target/extension
 EXTENSION_SQL = extension/pgml.control $(wildcard extension/sql/pgml--*.sql)
 # Where the wheel carries the extension for the embedded server.
 BUNDLED := python/pgml/local/extension
@@ -46,9 +48,9 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 setup: $(VENV)/.stamp ## Make .venv with all that building and testing needs
 
 bundle: setup
-	PATH="$(abspath $(BIN)):$$PATH" $(EXTENSION_ENV) $(CARGO) zigbuild $(EXTENSION) --target $(TARGET).$(GLIBC)
+	PATH="$(abspath $(BIN)):$$PATH" $(EXTENSION_ENV) $(CARGO) zigbuild --release $(EXTENSION) --target $(TARGET).$(GLIBC)
 	mkdir -p $(BUNDLED)/lib $(BUNDLED)/share/extension
-	install -m 755 target/$(TARGET)/release/libpgml_extension.so $(BUNDLED)/lib/pgml.so
+	install -m 755 $(EXTENSION_TARGET)/$(TARGET)/release/libpgml_extension.so $(BUNDLED)/lib/pgml.so
 	install -m 644 $(EXTENSION_SQL) $(BUNDLED)/share/extension
 
 wheel: bundle ## Build the wheel, the extension for the embedded server in it, into dist/
@@ -84,7 +86,7 @@ lint: develop ## Check form and types: clippy, fmt, ruff, mypy, pyright, stubtes
 	$(CARGO) fmt --all --check
 	PYO3_PYTHON="$(abspath $(BIN)/python)" $(CARGO) clippy --locked -p pgml --all-targets --features python -- -D warnings
 	$(CARGO) clippy --locked -p pgml-protocol --all-targets --features engine -- -D warnings
-	$(EXTENSION_ENV) $(CARGO) clippy --locked -p pgml-extension --no-default-features --features pg$(PG_MAJOR) -- -D warnings
+	$(EXTENSION_ENV) $(CARGO) clippy $(EXTENSION) -- -D warnings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -92,9 +94,9 @@ lint: develop ## Check form and types: clippy, fmt, ruff, mypy, pyright, stubtes
 	$(BIN)/python -m mypy.stubtest pgml --allowlist tests/stubtest-allowlist
 
 install-extension: setup ## Build the extension and install it into the server of PG_CONFIG=…
-	$(EXTENSION_ENV) $(CARGO) build $(EXTENSION)
+	$(EXTENSION_ENV) $(CARGO) build --release $(EXTENSION)
 	install -d "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)" "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension"
-	install -m 755 target/release/libpgml_extension.so "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)/pgml.so"
+	install -m 755 $(EXTENSION_TARGET)/release/libpgml_extension.so "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)/pgml.so"
 	install -m 644 $(EXTENSION_SQL) "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension"
 	@echo "Installed. In a database of that server: CREATE EXTENSION pgml;"
 
