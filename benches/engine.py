@@ -1,4 +1,4 @@
-"""The scripted engine: OpenAI's chat completions, made up beforehand, so that it is never the limit.
+"""The scripted engine: chat completions that are made up beforehand, so it is never the limit.
 
     engine.py          prints its port, and serves until it is killed
 
@@ -96,7 +96,7 @@ class Answer:
         end = _chunk(model, [{"finish_reason": "stop", "index": 0, "delta": {}}])
         if usage:
             end += _chunk(model, [], usage=_usage(count))
-        end += _event("[DONE]")
+        end += b"data: [DONE]\n\n"
         head = (
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n"

@@ -1,6 +1,6 @@
 """`make bench`: how fast we are, beside others, measured in the same run on the same machine.
 
-    .venv/bin/python benches/run.py [--rounds N] [--only NAME]… [--quick] [--json PATH] [--profile DIR]
+    .venv/bin/python benches/run.py [--rounds N] [--only NAME]… [--quick] [--json PATH]
 
 Everything is measured in several rounds: in each, every peer has its turn, in a process of its
 own, which first checks that the text it gets is the engine's. Prints one table; the JSON file has
@@ -147,9 +147,7 @@ def runs(size: Size, profile: str | None) -> dict[str, Run]:
 
     databases = ("pgml", "psycopg", "asyncpg")
     return {
-        "stream": Run(
-            ("pgml", "pgml 1.1.1", "openai", "psycopg"), job("stream", "sync", speed)
-        ),
+        "stream": Run(("pgml", "pgml 1.1.1", "openai", "psycopg"), job("stream", "sync", speed)),
         "stream-block": Run(("openai",), job("stream", "sync", f"{speed},framing=block")),
         "attributes": Run(("pgml", "openai"), job("attributes", "sync", speed)),
         "stream-async": Run(
@@ -385,12 +383,12 @@ def _spread(summary: Summary | None) -> str:
         return ""
     if summary.low == summary.high:
         return _number(summary.median)
-    return f"{_number(summary.median)} ({_number(summary.low)}–{_number(summary.high)})"
+    return f"{_number(summary.median)} ({_number(summary.low)}-{_number(summary.high)})"
 
 
 def _cells(line: Line) -> list[str]:
     row = line.row
-    unit = f" {line.unit}" if row.difference else " ×"
+    unit = f" {line.unit}" if row.difference else " x"
     target = ""
     if row.sign:
         shown = f"1/{1 / row.target:.0f}" if row.target < 0.5 else f"{row.target:g}"
@@ -412,7 +410,7 @@ def _cells(line: Line) -> list[str]:
 
 def table(lines: Sequence[Line]) -> str:
     """All lines under one another."""
-    head = ["figure", "ours: median (low–high)", "peer", "peer's", "compared", "target", "met"]
+    head = ["figure", "ours: median (low-high)", "peer", "peer's", "compared", "target", "met"]
     cells = [head, *map(_cells, lines)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     texts = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
@@ -424,13 +422,13 @@ def report(results: Results, lines: Sequence[Line], about: dict[str, Any]) -> di
     measures = {}
     for run, of_peers in results.of.items():
         for peer in of_peers:
-            for name, measure in MEASURES[run].items():
+            for name, one in MEASURES[run].items():
                 values = results.series(run, peer, name)
                 summary = Summary.of(values)
                 if summary:
                     measures[f"{run}/{name}/{peer}"] = {
-                        "unit": measure.unit,
-                        "higher_is_better": measure.higher_is_better,
+                        "unit": one.unit,
+                        "higher_is_better": one.higher_is_better,
                         "values": values,
                         **asdict(summary),
                     }

@@ -1,4 +1,4 @@
-"""All that the benchmark needs around it: peers, a database with our extension, engines, a long way."""
+"""What the benchmark needs around it: peers, a database with our extension, engines, a long way."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ REQUESTS = [
         chat_template="{{ raise_exception('no system role') }}",
     ),
     # The models that there are, are named.
-    request("model", ["'no such'", "'scripted'", local.DEFAULT_MODEL], "42704", model="no such"),
+    request("model", ['"no such"', "'scripted'", local.DEFAULT_MODEL], "42704", model="no such"),
 ]
 
 

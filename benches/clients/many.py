@@ -10,9 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import MESSAGES, Clock, digest
-
 import pgml
+from common import MESSAGES, Clock, digest
 
 
 def resident() -> int:
@@ -55,9 +54,7 @@ async def main(job: dict[str, Any]) -> dict[str, Any]:
 
     # All are open, half-way, and the engine holds them there: what does each cost?
     half = Meeting(streams)
-    tasks = [
-        asyncio.create_task(read(job["held"], job["held_sha"], half)) for _ in range(streams)
-    ]
+    tasks = [asyncio.create_task(read(job["held"], job["held_sha"], half)) for _ in range(streams)]
     await half.complete.wait()
     open_memory = resident() - before
     await asyncio.gather(*tasks)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from common import MESSAGES, Job, main
-
 import pgml
+from common import MESSAGES, Job, main
 
 
 class Sync:

@@ -1,4 +1,4 @@
-"""psycopg, with the same SQL written by hand. A stream's rows stay bytes: nothing is built of them."""
+"""psycopg, with the same SQL written by hand. A stream's rows stay bytes: nothing is built."""
 
 from __future__ import annotations
 

@@ -1,0 +1,214 @@
+"""Our completions and chunks pass for OpenAI's: its types take them strictly, and it adds them up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import openai
+import pgml
+import pydantic
+import pytest
+from conftest import QUESTION, Call
+from engine import DONE, ROLE, Engine, Step, answer, chunk, ending, event, head, usage
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types import Model as OpenAIModel
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+
+class Weather(pydantic.BaseModel):
+    unit: Literal["c", "f"]
+    city: Literal["Paris", "Rome"]
+
+
+TOOL = openai.pydantic_function_tool(Weather)
+OTHER = {"type": "function", "function": {"name": "clock", "parameters": {"type": "object"}}}
+SCHEMA = {"name": "Weather", "strict": True, "schema": Weather.model_json_schema()}
+
+# Short, and ended by the model, since OpenAI's accumulator refuses what was cut off.
+SHORT = {"extra_body": {"grammar": 'root ::= "yes, and no"'}}
+
+FEATURES: dict[str, dict[str, Any]] = {
+    "plain": {**SHORT},
+    "usage": {**SHORT, "stream_options": {"include_usage": True}},
+    "n": {**SHORT, "n": 2, "seed": 1},
+    "logprobs": {**SHORT, "logprobs": True},
+    "top_logprobs": {**SHORT, "logprobs": True, "top_logprobs": 2},
+    "stop": {**SHORT, "stop": ["and"]},
+    "template": {**SHORT, "chat_template": "{{ messages[0].content }}"},
+    "template and logprobs": {
+        **SHORT,
+        "chat_template": "{{ messages[0].content }}",
+        "logprobs": True,
+        "top_logprobs": 2,
+    },
+    "json_object": {"response_format": {"type": "json_object"}, "stop": ["}"]},
+    "json_schema": {"response_format": {"type": "json_schema", "json_schema": SCHEMA}},
+    "tool_choice required": {"tools": [TOOL], "tool_choice": "required"},
+    "tool_choice of two": {"tools": [TOOL, OTHER], "tool_choice": "required", "stop": ["}}"]},
+    "tool_choice named": {
+        "tools": [TOOL],
+        "tool_choice": {"type": "function", "function": {"name": "Weather"}},
+    },
+    "calls by choice": {"tools": [TOOL], "n": 2, "tool_choice": "required", "seed": 1},
+}
+
+
+def add_up(chunks: Iterable[Any], **asked: Any) -> Any:
+    """Do what the openai package does with a stream."""
+    state: Any = ChatCompletionStreamState(**asked)
+    for piece in chunks:
+        # Its events are made as they are read.
+        list(state.handle_chunk(ChatCompletionChunk.model_validate(piece, strict=True)))
+    return state.get_final_completion()
+
+
+def plain(message: Any) -> dict[str, Any]:
+    """What a message says, without what it leaves out."""
+    fields = message.model_dump(exclude_none=True, exclude={"parsed"})
+    for call in fields.get("tool_calls") or []:
+        call.pop("index", None)
+        call["function"].pop("parsed_arguments", None)
+        # Each call has an id of its own.
+        call.pop("id")
+    return fields
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_the_real_model(client: pgml.OpenSourceAI, model: str, feature: str) -> None:
+    asked = {"max_tokens": 80, "temperature": 0, **FEATURES[feature]}
+    completion = client.chat_completions_create(model, QUESTION, **asked)
+    theirs = ChatCompletion.model_validate(completion, strict=True)
+    assert theirs.model_dump(exclude_unset=True) == completion
+
+    chunks = list(client.chat_completions_create_stream(model, QUESTION, **asked))
+    for piece in chunks:
+        parsed = ChatCompletionChunk.model_validate(piece, strict=True)
+        assert parsed.model_dump(exclude_unset=True) == piece
+    final = add_up(chunks)
+    assert len(final.choices) == asked.get("n", 1)
+    for ours, added in zip(theirs.choices, final.choices, strict=True):
+        assert plain(added.message) == plain(ours.message)
+        assert added.finish_reason == ours.finish_reason
+        if ours.logprobs is not None:
+            tokens = [token.token for token in added.logprobs.content]
+            assert tokens == [token.token for token in ours.logprobs.content or []]
+
+
+def delta(finish_reason: str | None = None, **fields: Any) -> bytes:
+    return event({"choices": [{"index": 0, "delta": fields, "finish_reason": finish_reason}]})
+
+
+def call_piece(index: int, **fields: Any) -> bytes:
+    return delta(tool_calls=[{"index": index, **fields}])
+
+
+SCRIPTS: dict[str, list[Step]] = {
+    "text": answer("Hello", " there"),
+    "nothing": answer(),
+    "no usage": [head(), ROLE, chunk("hi"), chunk(finish_reason="stop"), DONE],
+    "details of usage": [
+        head(),
+        chunk("hi"),
+        chunk(finish_reason="stop"),
+        event(
+            {
+                "choices": [],
+                "usage": {
+                    "prompt_tokens": 3,
+                    "completion_tokens": 1,
+                    "total_tokens": 4,
+                    "prompt_tokens_details": {"cached_tokens": 2},
+                    "completion_tokens_details": {"reasoning_tokens": 1},
+                },
+            }
+        ),
+        DONE,
+    ],
+    "reasoning": [head(), ROLE, delta(reasoning_content="Hm."), chunk("Four"), *ending()],
+    "refusal": [head(), ROLE, delta(refusal="I "), delta("stop", refusal="won't."), DONE],
+    "two calls at once": [
+        head(),
+        ROLE,
+        call_piece(0, id="a", type="function", function={"name": "Weather", "arguments": ""}),
+        call_piece(0, function={"arguments": '{"unit": "c", '}),
+        call_piece(0, function={"arguments": '"city": "Rome"}'}),
+        call_piece(1, id="b", type="function", function={"name": "clock", "arguments": "{}"}),
+        delta("tool_calls"),
+        usage(5, 9),
+        DONE,
+    ],
+    "whole calls in one event": [
+        head(),
+        ROLE,
+        delta(
+            tool_calls=[
+                {
+                    "index": index,
+                    "id": name,
+                    "type": "function",
+                    "function": {"name": name, "arguments": "{}"},
+                }
+                for index, name in enumerate(("clock", "now"))
+            ]
+        ),
+        delta("tool_calls"),
+        DONE,
+    ],
+    "text and a call": [
+        head(),
+        ROLE,
+        chunk("Let me see."),
+        call_piece(0, id="a", type="function", function={"name": "clock", "arguments": "{}"}),
+        delta("tool_calls"),
+        DONE,
+    ],
+    "content_filter": [head(), ROLE, chunk("Well"), chunk(finish_reason="stop"), DONE],
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+async def test_what_engines_send(call: Call, engine: Engine, script: str) -> None:
+    engine.expect(SCRIPTS[script])
+    completion = await call.create("scripted", QUESTION)
+    theirs = ChatCompletion.model_validate(completion, strict=True)
+    assert theirs.model_dump(exclude_unset=True) == completion
+
+    engine.expect(SCRIPTS[script])
+    stream = await call.stream("scripted", QUESTION, stream_options={"include_usage": True})
+    chunks = await stream.rest()
+    final = add_up(chunks)
+    assert final.choices[0].finish_reason == theirs.choices[0].finish_reason
+    for name in ("content", "refusal", "tool_calls", "reasoning_content"):
+        ours, added = plain(theirs.choices[0].message), plain(final.choices[0].message)
+        assert (added.get(name) or None) == (ours.get(name) or None)
+    assert final.usage == theirs.usage
+
+
+async def test_details_of_usage_are_kept(call: Call, engine: Engine) -> None:
+    engine.expect(SCRIPTS["details of usage"])
+    counts = (await call.create("scripted", QUESTION)).usage
+    assert counts.prompt_tokens_details.cached_tokens == 2
+    assert counts.completion_tokens_details.reasoning_tokens == 1
+
+
+def test_their_accumulator_parses_what_we_stream(client: pgml.OpenSourceAI, model: str) -> None:
+    formatted = client.chat_completions_create_stream(
+        model,
+        QUESTION,
+        80,
+        0,
+        response_format={"type": "json_schema", "json_schema": SCHEMA},
+    )
+    assert type(add_up(formatted, response_format=Weather).choices[0].message.parsed) is Weather
+
+    called = client.chat_completions_create_stream(
+        model, QUESTION, 80, 0, tools=[TOOL], tool_choice="required"
+    )
+    (call,) = add_up(called, input_tools=[TOOL]).choices[0].message.tool_calls
+    assert type(call.function.parsed_arguments) is Weather
+
+
+def test_models(client: pgml.OpenSourceAI, model: str) -> None:
+    models = [OpenAIModel.model_validate(ours, strict=True) for ours in client.models.list()]
+    assert model in {theirs.id for theirs in models}
