@@ -93,6 +93,9 @@ lint: develop ## Check form and types: clippy, fmt, ruff, mypy, pyright, stubtes
 	$(BIN)/pyright
 	$(BIN)/python -m mypy.stubtest pgml --allowlist tests/stubtest-allowlist
 
+bench: develop ## Measure against peers, side by side: a table, and benches/results/latest.json
+	$(BIN)/python benches/run.py
+
 install-extension: setup ## Build the extension and install it into the server of PG_CONFIG=…
 	$(EXTENSION_ENV) $(CARGO) build --release $(EXTENSION)
 	install -d "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)" "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension"

@@ -46,11 +46,9 @@ def texts(*contents: str) -> list[bytes]:
 # The client on PostgresML's functions -----------------------------------------------------------
 
 
-async def test_a_completion_of_the_real_model(postgresml: Call, model: str) -> None:
+async def test_a_completion_of_the_real_model(postgresml: Call, call: Call, model: str) -> None:
     completion = await postgresml.create(model, COUNT, max_tokens=8, temperature=0)
-    native = await postgresml.of(postgresml.client).create(
-        model, COUNT, max_tokens=8, temperature=0
-    )
+    native = await call.create(model, COUNT, max_tokens=8, temperature=0)
     assert completion.choices[0].message == native.choices[0].message
     assert set(completion) == {
         *("id", "object", "created", "model", "system_fingerprint", "choices", "usage")

@@ -139,7 +139,7 @@ def test_a_missing_optional_is_none(completion: pgml.ChatCompletion) -> None:
 def test_anything_else_is_an_attribute_error(completion: pgml.ChatCompletion) -> None:
     with pytest.raises(AttributeError, match="'ChatCompletion' object has no attribute 'text'"):
         _ = completion.text
-    with pytest.raises(AttributeError, match="'ChatCompletionMessage' .* 'reasoning'"):
+    with pytest.raises(AttributeError, match=r"'ChatCompletionMessage' .* 'reasoning'"):
         _ = completion.choices[0].message.reasoning
     assert not hasattr(completion, "text")
     assert getattr(completion, "text", "default") == "default"

@@ -1,4 +1,4 @@
-"""Our completions and chunks pass for OpenAI's: its types take them strictly, and it adds them up."""
+"""Our completions and chunks pass for OpenAI's: its types take them, and it adds them up."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ TOOL = openai.pydantic_function_tool(Weather)
 OTHER = {"type": "function", "function": {"name": "clock", "parameters": {"type": "object"}}}
 SCHEMA = {"name": "Weather", "strict": True, "schema": Weather.model_json_schema()}
 
+ASKED = [{"role": "user", "content": 'Answer with the JSON object {"ok": true}.'}]
+
 # Short, and ended by the model, since OpenAI's accumulator refuses what was cut off.
 SHORT = {"extra_body": {"grammar": 'root ::= "yes, and no"'}}
 
@@ -42,7 +44,7 @@ FEATURES: dict[str, dict[str, Any]] = {
         "logprobs": True,
         "top_logprobs": 2,
     },
-    "json_object": {"response_format": {"type": "json_object"}, "stop": ["}"]},
+    "json_object": {"response_format": {"type": "json_object"}},
     "json_schema": {"response_format": {"type": "json_schema", "json_schema": SCHEMA}},
     "tool_choice required": {"tools": [TOOL], "tool_choice": "required"},
     "tool_choice of two": {"tools": [TOOL, OTHER], "tool_choice": "required", "stop": ["}}"]},
@@ -77,11 +79,11 @@ def plain(message: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("feature", FEATURES)
 def test_the_real_model(client: pgml.OpenSourceAI, model: str, feature: str) -> None:
     asked = {"max_tokens": 80, "temperature": 0, **FEATURES[feature]}
-    completion = client.chat_completions_create(model, QUESTION, **asked)
+    completion = client.chat_completions_create(model, ASKED, **asked)
     theirs = ChatCompletion.model_validate(completion, strict=True)
     assert theirs.model_dump(exclude_unset=True) == completion
 
-    chunks = list(client.chat_completions_create_stream(model, QUESTION, **asked))
+    chunks = list(client.chat_completions_create_stream(model, ASKED, **asked))
     for piece in chunks:
         parsed = ChatCompletionChunk.model_validate(piece, strict=True)
         assert parsed.model_dump(exclude_unset=True) == piece
@@ -163,7 +165,6 @@ SCRIPTS: dict[str, list[Step]] = {
         delta("tool_calls"),
         DONE,
     ],
-    "content_filter": [head(), ROLE, chunk("Well"), chunk(finish_reason="stop"), DONE],
 }
 
 

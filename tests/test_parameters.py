@@ -317,6 +317,24 @@ def test_logprobs(
     check_logprobs(tokens, said(completion), count or 0)
 
 
+async def test_a_token_that_is_part_of_a_letter_has_logprobs(call: Call, engine: Engine) -> None:
+    """Its bytes say something, while its text has to wait for the next token."""
+
+    def token(text: str, number: int, content: str) -> bytes:
+        logprobs = {"content": [{"token": text, "bytes": [number], "logprob": -1.0}]}
+        choice = {"index": 0, "delta": {"content": content}, "finish_reason": None}
+        return event({"choices": [{**choice, "logprobs": logprobs}]})
+
+    script = [head(), ROLE, token("\\xc3", 0xC3, ""), token("\\xbc", 0xBC, "ü"), *ending()]
+    engine.expect(script)
+    whole = (await call.create("scripted", QUESTION, logprobs=True)).choices[0].logprobs.content
+    engine.expect(script)
+    chunks = await (await call.stream("scripted", QUESTION, logprobs=True)).rest()
+    tokens = [t for c in chunks if c.choices[0].logprobs for t in c.choices[0].logprobs.content]
+    assert [token["bytes"] for token in whole] == [[0xC3], [0xBC]]
+    assert tokens == whole
+
+
 def test_no_logprobs_unless_asked_for(client: pgml.OpenSourceAI, model: str) -> None:
     for logprobs in (None, False):
         completion = client.chat_completions_create(model, FRUITS, 1, 0, logprobs=logprobs)

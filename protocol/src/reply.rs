@@ -106,6 +106,20 @@ pub struct Usage {
     pub total_tokens: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_tokens_details: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_tokens_details: Option<Map<String, Value>>,
+}
+
+/// Counts of the same name, added up over all choices.
+fn sum_details(usages: &[&Usage]) -> Option<Map<String, Value>> {
+    let mut sums: Option<Map<String, Value>> = None;
+    for (name, value) in usages.iter().filter_map(|usage| usage.completion_tokens_details.as_ref()).flatten()
+    {
+        let sums = sums.get_or_insert_default();
+        let count = value.as_u64().unwrap_or(0) + sums.get(name).and_then(Value::as_u64).unwrap_or(0);
+        sums.insert(name.clone(), count.into());
+    }
+    sums
 }
 
 /// What every chunk and the completion of one request share.
@@ -161,6 +175,7 @@ impl Progress {
         Some(Usage {
             completion_tokens,
             total_tokens: first.prompt_tokens + completion_tokens,
+            completion_tokens_details: sum_details(&usages),
             ..first.clone()
         })
     }
@@ -204,6 +219,22 @@ impl ChunkStream {
         }
     }
 
+    /// Opens a choice, and those before it: OpenAI's clients take it that choices begin in order.
+    fn open(&mut self, index: usize) {
+        for earlier in 0..=index {
+            if self.openings[earlier].is_empty() {
+                let opening = self.progress.opening("chat.completion.chunk");
+                self.openings[earlier] = format!("{opening}\"choices\":[{{\"index\":{earlier},\"delta\":{{");
+                if earlier < index {
+                    self.ready.push_back(format!(
+                        "{}\"role\":\"assistant\",\"content\":\"\"}},\"logprobs\":null,\"finish_reason\":null}}]}}",
+                        self.openings[earlier]
+                    ));
+                }
+            }
+        }
+    }
+
     /// The closing chunk that `stream_options.include_usage` asks for.
     pub fn usage_chunk(&self) -> String {
         let opening = self.progress.opening("chat.completion.chunk");
@@ -222,8 +253,7 @@ impl Reply for ChunkStream {
             }
             let mut text;
             if self.openings[index].is_empty() {
-                let opening = self.progress.opening("chat.completion.chunk");
-                self.openings[index] = format!("{opening}\"choices\":[{{\"index\":{index},\"delta\":{{");
+                self.open(index);
                 text = format!("{}\"role\":\"assistant\"", self.openings[index]);
             } else {
                 text = String::with_capacity(self.openings[index].len() + 128);

@@ -30,22 +30,22 @@ class Object(dict[str, Any]):
                 return None
             cls_name = type(self).__name__
             raise AttributeError(f"{cls_name!r} object has no attribute {name!r}") from None
-        cls = self._classes.get(name, Object)
         # Wrapped values replace the plain ones, so that both ways in lead to the same object.
-        if type(value) is dict:
-            self[name] = wrapped = cls(cast("dict[str, Any]", value))
-            return wrapped
-        if type(value) is list:
-            items = cast("list[object]", value)
-            for index, item in enumerate(items):
-                if type(item) is dict:
-                    items[index] = cls(cast("dict[str, Any]", item))
-            return items
-        return value
+        wrapped = _wrap(value, self._classes.get(name, Object))
+        if wrapped is not value:
+            self[name] = wrapped
+        return wrapped
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set a key."""
         self[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        """Remove a key."""
+        try:
+            del self[name]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}") from None
 
     def __dir__(self) -> list[str]:
         """List the keys among the attributes."""
@@ -55,34 +55,61 @@ class Object(dict[str, Any]):
         """Return a shallow copy, of the same class."""
         return type(self)(self)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return a deep copy made of plain dicts and lists."""
-        plain: dict[str, Any] = _plain(self)
+    def to_dict(self, *, exclude_none: bool = False, **_options: Any) -> dict[str, Any]:
+        """Return a deep copy made of plain dicts and lists.
+
+        Args:
+            exclude_none: Whether to leave out what is None. Default False.
+            **_options: Pydantic's other options, which make no difference to a dict.
+
+        """
+        plain: dict[str, Any] = _plain(self, exclude_none)
         return plain
 
-    def to_json(self, *, indent: int | None = 2) -> str:
+    def to_json(
+        self, *, indent: int | None = 2, exclude_none: bool = False, **_options: Any
+    ) -> str:
         """Return the object as JSON.
 
         Args:
             indent: Spaces for each level, or None for one line. Default 2.
+            exclude_none: Whether to leave out what is None. Default False.
+            **_options: Pydantic's other options, which make no difference to a dict.
 
         """
-        return json.dumps(self, indent=indent, ensure_ascii=False)
+        return json.dumps(_plain(self, exclude_none), indent=indent, ensure_ascii=False)
 
-    def model_dump(self) -> dict[str, Any]:
+    def model_dump(self, **options: Any) -> dict[str, Any]:
         """Return what ``to_dict`` returns, under pydantic's name for it."""
-        return self.to_dict()
+        return self.to_dict(**options)
 
-    def model_dump_json(self, *, indent: int | None = None) -> str:
+    def model_dump_json(self, *, indent: int | None = None, **options: Any) -> str:
         """Return what ``to_json`` returns, under pydantic's name for it and in one line."""
-        return self.to_json(indent=indent)
+        return self.to_json(indent=indent, **options)
 
 
-def _plain(value: Any) -> Any:
+def _wrap(value: Any, cls: type[Object]) -> Any:
+    """Make the plain dicts of a value answer attributes; lists stay the lists that they are."""
+    if type(value) is dict:
+        return cls(cast("dict[str, Any]", value))
+    if type(value) is list:
+        items = cast("list[object]", value)
+        for index, item in enumerate(items):
+            if type(item) is dict or type(item) is list:
+                items[index] = _wrap(item, cls)
+    return cast("Any", value)
+
+
+def _plain(value: Any, exclude_none: bool) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in cast("dict[str, Any]", value).items()}
+        items = cast("dict[str, object]", value).items()
+        return {
+            key: _plain(item, exclude_none)
+            for key, item in items
+            if not (exclude_none and item is None)
+        }
     if isinstance(value, list):
-        return [_plain(item) for item in cast("list[object]", value)]
+        return [_plain(item, exclude_none) for item in cast("list[object]", value)]
     return value
 
 

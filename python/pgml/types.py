@@ -43,5 +43,15 @@ class Parameters(TypedDict, total=False):
     service_tier: str | None
     safety_identifier: str | None
     prompt_cache_key: str | None
+    prompt_cache_options: Mapping[str, Any] | None
+    prompt_cache_retention: str | None
+    prediction: Mapping[str, Any] | None
+    # Accepted, to be refused with the reason.
+    audio: Mapping[str, Any] | None
+    function_call: str | Mapping[str, Any] | None
+    functions: Sequence[Mapping[str, Any]] | None
+    modalities: Sequence[str] | None
+    moderation: Mapping[str, Any] | None
+    web_search_options: Mapping[str, Any] | None
     extra_body: Mapping[str, Any] | None
     """Parameters that an engine has and OpenAI has not: ``top_k``, ``min_p``, ``grammar``, …"""
