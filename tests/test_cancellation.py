@@ -22,7 +22,6 @@ from conftest import COUNT, QUESTION, Call, Slots, environment
 from engine import HANG, PATIENCE, ROLE, Engine, Exchange, answer, chunk, head
 from psycopg.types.json import Jsonb
 
-
 CONTEXT = 4096 - 8  # tokens, within the few that an engine may keep free
 
 
