@@ -1,6 +1,6 @@
 """The scripted engine: chat completions that are made up beforehand, so it is never the limit.
 
-    engine.py          prints its port, and serves until it is killed
+    engine.py          prints its port, and serves until its standard input ends
 
 A request's `model` says what to answer, as comma-separated settings:
 
@@ -18,6 +18,7 @@ import asyncio
 import functools
 import hashlib
 import json
+import sys
 from typing import Any
 
 # A token has four or five characters on average; some need escapes, some are not ASCII.
@@ -209,7 +210,8 @@ async def main() -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Connection, "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+    await loop.run_in_executor(None, sys.stdin.read)
+    server.close()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A TCP proxy that holds every byte back for a while, as a long way would.
 
-    proxy.py MS TARGET    prints its port, and serves until it is killed
+    proxy.py MS TARGET    prints its port, and serves until its standard input ends
 
 MS is the delay each way; TARGET is the path of a Unix socket, or a port of this machine. Nothing is
 ever held back for other bytes: what came together goes on together, MS later.
@@ -80,7 +80,8 @@ async def main(delay: float, target: str) -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Near(delay, target), "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+    await loop.run_in_executor(None, sys.stdin.read)
+    server.close()
 
 
 if __name__ == "__main__":

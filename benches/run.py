@@ -14,6 +14,7 @@ import json
 import math
 import os
 import platform
+import signal
 import statistics
 import sys
 import time
@@ -163,6 +164,7 @@ def runs(size: Size, profile: str | None) -> dict[str, Run]:
         "first-far": Run(
             ("pgml", "psycopg", "engine"), far("first", first, times=max(10, size.firsts // 3))
         ),
+        "round-trip": Run(("psycopg",), far("ping", first, times=20)),
         "complete": Run(
             ("pgml", "psycopg", "openai"), job("complete", "sync", short, concurrent=1)
         ),
@@ -225,6 +227,7 @@ MEASURES: dict[str, dict[str, Measure]] = {
     "far": {"total": SECONDS, "cpu": CPU},
     "first": {"first": FIRST},
     "first-far": {"first": FIRST},
+    "round-trip": {"first": FIRST},
     "complete": {"rate": COMPLETIONS},
     "complete-64": {"rate": COMPLETIONS},
     "complete-1-async": {"rate": COMPLETIONS},
@@ -249,6 +252,7 @@ class Row:
         ours: who we are.
         difference: compare by the difference and not by the ratio.
         peer_measure: what is compared with, if it is something else.
+        allowed: another run of psycopg's, whose measure is taken off the difference.
     """
 
     figure: str
@@ -260,6 +264,7 @@ class Row:
     ours: str = "pgml"
     difference: bool = False
     peer_measure: str | None = None
+    allowed: str | None = None
 
 
 ROWS = [
@@ -284,10 +289,11 @@ ROWS = [
     Row("", "first", "first", "psycopg", difference=True),
     Row("", "first", "first", "openai", difference=True),
     Row(
-        f"first token, over {ROUND_TRIP} ms",
-        "first-far", "first", "engine", "<=", ROUND_TRIP + 1, difference=True,
+        f"first token, over {ROUND_TRIP} ms, less a round trip",
+        "first-far", "first", "engine", "<=", 1, difference=True, allowed="round-trip",
     ),
     Row("", "first-far", "first", "psycopg", difference=True),
+    Row("  the round trip", "round-trip", "first", ours="psycopg"),
     Row("completions, sync, one connection", "complete", "rate", "psycopg", ">=", 1),
     Row("", "complete", "rate", "openai"),
     Row("completions, async, one connection", "complete-1-async", "rate", "psycopg", ">=", 1),
@@ -357,9 +363,12 @@ class Line:
         ratio: list[float | None] = []
         if row.peer:
             peer = results.series(row.run, row.peer, row.peer_measure or row.measure)
-            for own, other in zip(ours, peer, strict=True):
-                if own is not None and other is not None:
-                    ratio.append(own - other if row.difference else own / other)
+            allowed: Sequence[float | None] = [0.0] * len(ours)
+            if row.allowed:
+                allowed = results.series(row.allowed, "psycopg", row.measure) or allowed
+            for own, other, off in zip(ours, peer, allowed, strict=True):
+                if own is not None and other is not None and off is not None:
+                    ratio.append(own - other - off if row.difference else own / other)
         decisive = Summary.of(ratio if row.peer else ours)
         met = None
         if row.sign and decisive:
@@ -497,6 +506,8 @@ def main() -> int:
         chosen = {name: run for name, run in chosen.items() if name in args.only}
     for peer in {peer for run in chosen.values() for peer in run.peers}:
         PEER[peer].prepare()
+    # Whoever ends us wants everything to end that we have started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.time()
     with world() as surroundings:
         results = gather(surroundings, chosen, size)

@@ -166,9 +166,8 @@ def _instance() -> Iterator[local.Status]:
 def _program(name: str, *arguments: str) -> Iterator[int]:
     """A program of ours that prints the port it listens on."""
     command = [sys.executable, str(BENCHES / name), *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout
-            yield int(process.stdout.readline())
-        finally:
-            process.terminate()
+    # It ends when its standard input does, and so with us, however we end.
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout
+        yield int(process.stdout.readline())

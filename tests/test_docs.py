@@ -48,7 +48,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 DATABASE = "ai"
-PATIENCE = 60
+PATIENCE = 120
 
 LANGUAGES = {"python", "sql", "psql", "console", "text"}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)

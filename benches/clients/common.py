@@ -150,6 +150,16 @@ def _first(peer: Any, job: Job) -> Any:
     return {"first_seconds": statistics.median(times), "text_sha": sha}
 
 
+def _ping(peer: Any, job: Job) -> Any:
+    """How far away the database is."""
+    times = []
+    for _ in range(job["times"] + 1):
+        began = time.perf_counter()
+        peer.ping()
+        times.append(time.perf_counter() - began)
+    return {"first_seconds": statistics.median(times[1:])}
+
+
 def _total(peer: Any, job: Job) -> Any:
     _read(peer, job["warm_up"])
     clock = Clock()
@@ -162,6 +172,7 @@ _SYNC: dict[str, Callable[[Any, Job], Any]] = {
     "attributes": _attributes,
     "complete": _complete,
     "first": _first,
+    "ping": _ping,
     "total": _total,
 }
 

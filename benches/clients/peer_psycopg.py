@@ -28,6 +28,9 @@ class Sync:
             cursor.adapters.register_loader("json", ByteaBinaryLoader)
             yield from cursor.stream(STREAM, [body(model)], binary=True)
 
+    def ping(self) -> None:
+        self._connection.execute("SELECT 1")
+
     def complete(self, model: str, _: int) -> str:
         row = self._connection.execute(COMPLETION, [body(model)]).fetchone()
         return row[0]["choices"][0]["message"]["content"]

@@ -111,9 +111,7 @@ fn event_to_chunk(criterion: &mut Criterion) {
 fn whole_answer(criterion: &mut Criterion) {
     let answer = answer();
     let text: String = (0..TOKENS)
-        .map(|index| {
-            serde_json::from_str::<String>(&format!("\"{}\"", WORDS[index % WORDS.len()])).unwrap()
-        })
+        .map(|index| serde_json::from_str::<String>(&format!("\"{}\"", WORDS[index % WORDS.len()])).unwrap())
         .collect();
     let stream = || {
         let mut stream = ChunkStream::new(head(), 1);

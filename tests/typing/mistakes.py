@@ -65,9 +65,9 @@ async def forgetful() -> None:
     await client.chat_completions_create(MODEL, HI)  # error
     print(async_client.chat.completions.create(model=MODEL, messages=HI).id)  # error
     pieces = await async_client.chat.completions.create(model=MODEL, messages=HI, stream=True)
-    for piece in pieces:  # error
+    for _ in pieces:  # error
         pass
-    async for piece in client.chat_completions_create_stream(MODEL, HI):  # error
+    async for _ in client.chat_completions_create_stream(MODEL, HI):  # error
         pass
     with pieces:  # error
         pass
