@@ -185,18 +185,11 @@ fn args(request: &Checked) -> Result<Map<String, Value>> {
             }
             // These say nothing about the text.
             "user" | "metadata" | "store" | "service_tier" | "safety_identifier" | "prompt_cache_key" => (),
-            _ => {
-                return Err(pgml_protocol::Error {
-                    param: Some(name.clone()),
-                    ..pgml_protocol::Error::new(
-                        pgml_protocol::Kind::Unsupported,
-                        format!("{name}: PostgresML's pgml.transform cannot do this"),
-                    )
-                }
-                .hint("The extension pgml 2 can.")
-                .into());
-            }
+            _ => return Err(unsupported(name)),
         }
+    }
+    if request.include_usage {
+        return Err(unsupported("stream_options"));
     }
     args.insert("max_new_tokens".into(), max_new_tokens);
     args.insert("num_return_sequences".into(), request.n.into());
@@ -204,6 +197,12 @@ fn args(request: &Checked) -> Result<Map<String, Value>> {
         args.insert("chat_template".into(), template.clone().into());
     }
     Ok(args)
+}
+
+fn unsupported(name: &str) -> Error {
+    let message = format!("{name}: PostgresML's pgml.transform cannot do this");
+    let error = pgml_protocol::Error::new(pgml_protocol::Kind::Unsupported, message);
+    pgml_protocol::Error { param: Some(name.into()), ..error }.hint("The extension pgml 2 can.").into()
 }
 
 /// A cursor that fetches as many rows at a time as come within about one round trip: one by one

@@ -54,6 +54,10 @@ impl Transport {
         matches!(self, Transport::Tls(stream) if stream.conn.wants_write())
     }
 
+    pub fn is_handshaking(&self) -> bool {
+        matches!(self, Transport::Tls(stream) if stream.conn.is_handshaking())
+    }
+
     /// Sends what the socket takes: `None` when it takes nothing now.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<Option<usize>> {
         would_block(match self {
