@@ -98,7 +98,7 @@ async def test_n_choices_are_streamed(call: Call, model: str) -> None:
 
 
 async def test_n_with_one_seed_can_be_repeated(call: Call, model: str) -> None:
-    settings: dict[str, Any] = {"max_tokens": 12, "temperature": 1.2, "n": 2, "seed": 3}
+    settings: dict[str, Any] = {"max_tokens": 8, "temperature": 1.2, "n": 2, "seed": 3}
     first, second = [
         [
             choice.message.content
@@ -112,7 +112,7 @@ async def test_n_with_one_seed_can_be_repeated(call: Call, model: str) -> None:
 
 async def test_temperature_and_seed_decide(call: Call, model: str) -> None:
     async def say(**settings: Any) -> str:
-        completion = await call.create(model, QUESTION, max_tokens=16, **settings)
+        completion = await call.create(model, QUESTION, max_tokens=8, **settings)
         return completion.choices[0].message.content
 
     assert await say(temperature=0) == await say(temperature=0)

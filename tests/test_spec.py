@@ -98,6 +98,7 @@ def address(instance: local.Status) -> Iterator[str]:
     ) as process:
         assert process.stderr is not None
         yield next(line.strip() for line in process.stderr if line.startswith("http://"))
+        assert process.poll() is None, "the engine ended by itself"
         process.kill()
 
 

@@ -212,6 +212,19 @@ fn engine_body(request: &Request, model: &str, prompt: Prompt) -> Map<String, Va
     if let Prompt::Text(text) = prompt {
         body.shift_remove("messages");
         body.insert("prompt".into(), text.into());
+        // llama.cpp's older endpoint has names of its own for what holds a text to a schema, and
+        // for how many likely tokens are told.
+        match body.get("response_format").and_then(|format| format.get("type")).and_then(Value::as_str) {
+            Some("json_schema") => {
+                let schema = body["response_format"]["json_schema"]["schema"].clone();
+                body.insert("json_schema".into(), schema);
+            }
+            Some("json_object") => drop(body.insert("json_schema".into(), json!({"type": "object"}))),
+            _ => (),
+        }
+        if let Some(count) = body.get("top_logprobs").cloned() {
+            body.insert("n_probs".into(), count);
+        }
         // The older endpoint knows the limit by its older name only.
         if let Some(limit) = body.shift_remove("max_completion_tokens") {
             body.entry("max_tokens").or_insert(limit);

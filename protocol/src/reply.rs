@@ -248,7 +248,7 @@ impl Reply for ChunkStream {
         self.progress.note(index, chunk);
         for choice in &chunk.choices {
             let finished = choice.finish_reason.is_some();
-            if choice.news().next().is_none() && !finished {
+            if choice.news().next().is_none() && choice.logprobs.is_none() && !finished {
                 continue;
             }
             let mut text;

@@ -194,6 +194,12 @@ impl CallShaper {
                 choice["delta"]["tool_calls"] = calls;
             }
             if choice.get("finish_reason") == Some(&json!("stop")) {
+                if !self.opened {
+                    return Err(Error::new(
+                        Kind::ProtocolViolation,
+                        "the engine did not keep to the JSON schema that makes a tool call",
+                    ));
+                }
                 choice["finish_reason"] = self.finish_reason().into();
             }
         }

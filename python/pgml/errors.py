@@ -129,7 +129,14 @@ class InternalServerError(APIStatusError):
 
 
 class LengthFinishReasonError(APIError):
-    """A completion that was to be parsed ended at the limit of tokens, and is not whole."""
+    """A completion that was to be parsed ended at the limit of tokens, and is not whole.
+
+    Attributes:
+        completion: The completion as far as it came, or None in an unpickled exception.
+
+    """
+
+    completion: Any = None
 
 
 OpenAIError = APIError

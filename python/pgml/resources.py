@@ -320,10 +320,12 @@ def parsed(completion: ChatCompletion, model: type[Any]) -> ParsedChatCompletion
     result = ParsedChatCompletion(completion)
     for choice in result.choices:
         if choice.finish_reason == "length":
-            raise LengthFinishReasonError(
+            error = LengthFinishReasonError(
                 f"choice {choice.index} was cut off before its JSON was whole",
                 hint="Raise max_tokens, or leave it out.",
             )
+            error.completion = completion
+            raise error
         content = choice.message.content
         choice.message.parsed = None if content is None else model.model_validate_json(content)
     return result

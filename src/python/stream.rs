@@ -170,6 +170,11 @@ impl AsyncChatCompletionStream {
         self.0.close();
         Step::new(self.0.clone(), Goal::Value(py.None()))
     }
+
+    /// As ``aclose``, under the name that the openai package also has.
+    fn close(&self, py: Python<'_>) -> Step {
+        self.aclose(py)
+    }
 }
 
 /// What a step is awaited for.
