@@ -72,6 +72,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/tokenize":  # llama.cpp's: this engine begins every text with <s>
+            self.answer(200, {"tokens": [1] if body["add_special"] else []})
+            return
         if body["model"] == "meter":
             self.stream(body, spoken(METER.read()))
             return
