@@ -28,10 +28,11 @@ SELECT count(*) FILTER (WHERE c ->> 'usage' IS NOT NULL) AS "usage unasked"
 FROM pgml.chat_completion_stream(ask('echo', 'x', '{"stream_options": {"include_usage": false}}')) AS c;
 
 SELECT meter() \gset
--- n choices side by side, each whole and in its own order.
-SELECT c #>> '{choices,0,index}' AS index, count(*) AS rows, count(c #> '{choices,0,delta,role}') AS roles,
+-- n choices side by side, each whole and in its own order. One that is overtaken by a later one
+-- is opened early, by a row without text.
+SELECT c #>> '{choices,0,index}' AS index, count(nullif(c #>> '{choices,0,delta,content}', '')) AS texts, count(c #> '{choices,0,delta,role}') AS roles,
        string_agg(c #>> '{choices,0,delta,content}', '' ORDER BY i) AS content,
-       array_agg(c #>> '{choices,0,finish_reason}' ORDER BY i) AS finish_reasons
+       string_agg(c #>> '{choices,0,finish_reason}', ' ' ORDER BY i) AS finish_reasons
 FROM pgml.chat_completion_stream(ask('echo', 'a b c', '{"n": 3}')) WITH ORDINALITY AS s(c, i) GROUP BY 1 ORDER BY 1;
 SELECT meter();
 
