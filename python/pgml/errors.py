@@ -59,8 +59,8 @@ class APIError(Exception):
         self.code = _CODES.get(sqlstate or "")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by what the exception was made from."""
-        return _rebuild, (type(self), *self._given)
+        """Pickle by what the exception was made from, and what it was given since."""
+        return _rebuild, (type(self), *self._given), self.__dict__
 
 
 class APIConnectionError(APIError):
@@ -132,7 +132,7 @@ class LengthFinishReasonError(APIError):
     """A completion that was to be parsed ended at the limit of tokens, and is not whole.
 
     Attributes:
-        completion: The completion as far as it came, or None in an unpickled exception.
+        completion: The completion as far as it came, or None.
 
     """
 

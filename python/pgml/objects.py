@@ -110,7 +110,9 @@ def _plain(value: Any, exclude_none: bool) -> Any:
         }
     if isinstance(value, list):
         return [_plain(item, exclude_none) for item in cast("list[object]", value)]
-    return value
+    # What `parse` read: a pydantic model.
+    dump = getattr(value, "model_dump", None)
+    return value if dump is None else dump(exclude_none=exclude_none)
 
 
 class Usage(Object):
