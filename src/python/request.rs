@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple};
 
 use crate::Request;
 use crate::client::Secret;
@@ -78,6 +78,10 @@ impl<'py> Writer<'py> {
             self.object(object)
         } else if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
             self.array(value)
+        } else if let Ok(mapping) = value.cast::<PyMapping>() {
+            let object = PyDict::new(value.py());
+            object.update(mapping)?;
+            self.object(&object)
         } else if let Ok(dump) = value.getattr("model_dump") {
             // A pydantic model: what the openai package returns, and what callers put back into
             // messages. Its unset fields are not part of what it says.
