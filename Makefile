@@ -29,7 +29,7 @@ BUNDLED := python/pgml/local/extension
 
 .DEFAULT_GOAL := help
 .PHONY: help setup bundle wheel develop run test test-rust test-sql test-python test-wheel lint bench \
-    install-extension clean
+    soak soak-python install-extension clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -81,6 +81,11 @@ test-python: develop
 
 test-wheel: wheel
 	tests/wheel dist/*.whl $(PYTHON)
+
+soak: soak-python ## Run the long forms of the tests: endurance, faults, fuzzing (an hour)
+
+soak-python: develop
+	$(BIN)/pytest --soak tests
 
 lint: develop ## Check form and types: clippy, fmt, ruff, mypy, pyright, stubtest
 	$(CARGO) fmt --all --check

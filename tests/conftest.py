@@ -26,6 +26,16 @@ QUESTION = [{"role": "user", "content": "How many helicopters can a human eat in
 COUNT = [{"role": "user", "content": "Count from one to one hundred."}]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="run the long forms of tests that have one")
+
+
+@pytest.fixture(scope="session")
+def soak(request: pytest.FixtureRequest) -> bool:
+    """Whether to run the long form: `make soak` does, `make test` the short one."""
+    return bool(request.config.getoption("--soak"))
+
+
 @contextlib.contextmanager
 def instance_home(path: Path) -> Iterator[None]:
     """Let `pgml.local` mean this home, and only here: other tests have homes of their own."""
