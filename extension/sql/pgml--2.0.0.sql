@@ -42,7 +42,7 @@ CREATE FUNCTION pgml.chat_completion_stream(request jsonb, batch boolean DEFAULT
     AS 'MODULE_PATHNAME', 'chat_completion_stream_jsonb_wrapper'
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000000 ROWS 100;
 COMMENT ON FUNCTION pgml.chat_completion_stream(jsonb, boolean) IS
-    'chat.completion.chunk objects, pushed as they are made when called in the target list; with batch, a row may be an array of several';
+    'chat.completion.chunk objects, pushed as they are made when called in the target list; with batch, those that are there at the same time come as one with the choices of all';
 
 CREATE FUNCTION pgml.chat_completion(request json) RETURNS json
     AS 'MODULE_PATHNAME', 'chat_completion_text_wrapper'
@@ -54,7 +54,7 @@ CREATE FUNCTION pgml.chat_completion_stream(request json, batch boolean DEFAULT 
     AS 'MODULE_PATHNAME', 'chat_completion_stream_text_wrapper'
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000000 ROWS 100;
 COMMENT ON FUNCTION pgml.chat_completion_stream(json, boolean) IS
-    'chat.completion.chunk objects, pushed as they are made when called in the target list; with batch, a row may be an array of several';
+    'chat.completion.chunk objects, pushed as they are made when called in the target list; with batch, those that are there at the same time come as one with the choices of all';
 
 CREATE FUNCTION pgml.chat_completion(request text) RETURNS json
     AS 'MODULE_PATHNAME', 'chat_completion_text_wrapper'
@@ -66,7 +66,7 @@ CREATE FUNCTION pgml.chat_completion_stream(request text, batch boolean DEFAULT 
     AS 'MODULE_PATHNAME', 'chat_completion_stream_text_wrapper'
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000000 ROWS 100;
 COMMENT ON FUNCTION pgml.chat_completion_stream(text, boolean) IS
-    'chat.completion.chunk objects, pushed as they are made when called in the target list; with batch, a row may be an array of several';
+    'chat.completion.chunk objects, pushed as they are made when called in the target list; with batch, those that are there at the same time come as one with the choices of all';
 
 -- PostgresML's functions -----------------------------------------------------------------------
 

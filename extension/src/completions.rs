@@ -9,9 +9,6 @@ use crate::generation::Generation;
 use crate::json::{Jsonb, parse};
 use crate::report;
 
-/// A row that carries several chunks grows to about this size at most.
-const MAX_ROW: usize = 64 << 10;
-
 // These return text to pgrx and are declared to return json in SQL: in memory the two are one, and
 // what they return has just been written as JSON, so nothing needs to parse it again.
 //
@@ -32,7 +29,7 @@ fn chat_completion_text(request: &str) -> String {
 
 /// The `chat.completion.chunk` objects of an OpenAI request body, each pushed as it is made.
 ///
-/// With `batch`, chunks that are there at the same time come in one row, as a JSON array.
+/// With `batch`, chunks that are there at the same time come as one, which has the choices of all.
 #[pg_extern(sql = false)]
 fn chat_completion_stream_jsonb(request: Jsonb, batch: bool) -> SetOfIterator<'static, String> {
     chat_completion_stream(request.read("request"), batch)
@@ -81,33 +78,20 @@ impl Rows {
     }
 
     fn row(&mut self) -> Result<Option<String>> {
-        while self.stream.ready.is_empty() {
+        loop {
+            let ready = if self.batch { self.stream.take_all() } else { self.stream.take_one() };
+            if ready.is_some() {
+                return Ok(ready);
+            }
             match &mut self.generation {
                 Some(generation) => {
                     if !generation.advance(&mut self.stream)? {
                         self.generation = None;
                     }
                 }
-                None if self.usage_due => {
-                    self.usage_due = false;
-                    self.stream.ready.push_back(self.stream.usage_chunk());
-                }
-                None => return Ok(None),
+                None => return Ok(std::mem::take(&mut self.usage_due).then(|| self.stream.usage_chunk())),
             }
         }
-        let Some(first) = self.stream.ready.pop_front() else { return Ok(None) };
-        if !self.batch || self.stream.ready.is_empty() {
-            return Ok(Some(first));
-        }
-        let mut row = format!("[{first}");
-        while row.len() < MAX_ROW
-            && let Some(chunk) = self.stream.ready.pop_front()
-        {
-            row.push(',');
-            row.push_str(&chunk);
-        }
-        row.push(']');
-        Ok(Some(row))
     }
 }
 

@@ -47,7 +47,7 @@ impl Steps {
                     state.waiting = Some(context.waker().clone());
                     return Poll::Pending;
                 }
-                Poll::Ready(Some(Ok(row))) => match Objects::read(py, &row) {
+                Poll::Ready(Some(Ok(row))) => match Objects::read(py, &row, self.kind) {
                     Ok(objects) => state.objects = objects,
                     Err(error) => {
                         state.rows = None;
@@ -82,7 +82,7 @@ impl Steps {
         match rows.poll_next(context) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(row))) => {
-                let objects = Objects::read(py, &row);
+                let objects = Objects::read(py, &row, self.kind);
                 Poll::Ready(objects.map(|objects| state.objects = objects))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Err(raise(py, error))),
