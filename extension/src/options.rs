@@ -107,5 +107,5 @@ fn engine_options(options: Vec<String>, catalog: pg_sys::Oid) {
             _ => Err(unknown(option.split('=').next().unwrap_or_default(), known)),
         })
     };
-    result.unwrap_or_else(|error| report(error));
+    result.unwrap_or_else(|error| report(error, None));
 }

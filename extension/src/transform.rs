@@ -12,7 +12,7 @@ use pgrx::JsonB;
 use pgrx::prelude::*;
 use serde_json::{Map, Value, json};
 
-use crate::completions::complete;
+use crate::completions::{complete, id};
 use crate::generation::Generation;
 use crate::json::Jsonb;
 use crate::report;
@@ -90,18 +90,18 @@ impl Call {
         Ok(Call { request, input, return_full_text })
     }
 
-    fn run(self) -> Result<Value> {
+    fn run(self, id: &str) -> Result<Value> {
         let n = self.request.n;
         match self.input {
             Input::Messages(_) => {
-                let completion = complete(Generation::chat(&self.request)?, n)?;
+                let completion = complete(Generation::chat(&self.request, id)?, n)?;
                 Ok(completion.contents().map(Value::from).collect())
             }
             Input::Texts(texts) => texts
                 .into_iter()
                 .map(|text| {
                     let prompt = if self.return_full_text { text.clone() } else { String::new() };
-                    let completion = complete(Generation::text(&self.request, text)?, n)?;
+                    let completion = complete(Generation::text(&self.request, id, text)?, n)?;
                     Ok(completion
                         .contents()
                         .map(|content| json!({"generated_text": format!("{prompt}{content}")}))
@@ -111,20 +111,21 @@ impl Call {
         }
     }
 
-    fn stream(self) -> Result<Pieces> {
+    fn stream(self, id: &str) -> Result<Pieces> {
         let n = self.request.n;
         let mut ready = VecDeque::new();
         let (generation, _) = match self.input {
-            Input::Messages(_) => Generation::chat(&self.request)?,
+            Input::Messages(_) => Generation::chat(&self.request, id)?,
             Input::Texts(mut texts) => {
                 let text = texts.pop().unwrap_or_default();
                 if self.return_full_text {
                     ready.push_back(vec![text.clone(); n].into());
                 }
-                Generation::text(&self.request, text)?
+                Generation::text(&self.request, id, text)?
             }
         };
-        Ok(Pieces { generation: Some(generation), texts: Texts { n, ready, completion: None } })
+        let texts = Texts { n, ready, completion: None };
+        Ok(Pieces { generation: Some(generation), texts, id: id.to_owned() })
     }
 }
 
@@ -178,6 +179,7 @@ fn flag(args: &mut Map<String, Value>, name: &str) -> Result<Option<bool>> {
 struct Pieces {
     generation: Option<Generation>,
     texts: Texts,
+    id: String,
 }
 
 /// Collects the text of chunks.
@@ -221,7 +223,7 @@ impl Iterator for Pieces {
             match self.generation.as_mut()?.advance(&mut self.texts) {
                 Ok(true) => (),
                 Ok(false) => self.generation = None,
-                Err(error) => report(error),
+                Err(error) => report(error, Some(&self.id)),
             }
         }
         self.texts.ready.pop_front().map(JsonB)
@@ -234,11 +236,13 @@ fn call(task: Result<Value>, args: Jsonb, input: Result<Input>) -> Result<Call> 
 }
 
 fn run(call: Result<Call>) -> JsonB {
-    call.and_then(Call::run).map_or_else(|error| report(error), JsonB)
+    let id = id("");
+    call.and_then(|call| call.run(&id)).map_or_else(|error| report(error, Some(&id)), JsonB)
 }
 
 fn stream(call: Result<Call>) -> SetOfIterator<'static, JsonB> {
-    call.and_then(Call::stream).map_or_else(|error| report(error), SetOfIterator::new)
+    let id = id("");
+    call.and_then(|call| call.stream(&id)).map_or_else(|error| report(error, Some(&id)), SetOfIterator::new)
 }
 
 fn messages(inputs: Vec<Option<Jsonb>>) -> Result<Input> {

@@ -120,7 +120,7 @@ fn open(address: &SockAddr, engine: &Engine) -> Result<Socket> {
     }
     let wait = WaitSet::new(&[socket.as_raw_fd()]);
     wait.set_writable(0, true);
-    if !wait.wait(engine.connect_timeout) {
+    if !wait.wait(engine.connect_timeout, &engine.request_id) {
         return Err(Error::new(
             Kind::CannotConnect,
             format!("{} did not answer within {:?}", engine.label(), engine.connect_timeout),

@@ -22,6 +22,8 @@ pub struct Exchange {
     sent: usize,
     /// Received bytes that HTTP has not decoded yet.
     input: Vec<u8>,
+    /// Where HTTP decodes to: kept, since to make it anew is to write zeros all over it.
+    decoded: Vec<u8>,
     state: State,
     status: u16,
     body: Body,
@@ -94,6 +96,7 @@ impl Exchange {
             request: bytes,
             sent: 0,
             input: Vec::new(),
+            decoded: vec![0; DECODE_STEP],
             state: State::Head(Box::new(call)),
             status: 0,
             body: Body::Plain { bytes: Vec::new(), retry_after: None, content_type: String::new() },
@@ -110,9 +113,9 @@ impl Exchange {
         self.sent += count;
     }
 
-    /// The buffer to append received bytes to, before [`Exchange::drain`].
-    pub fn buffer(&mut self) -> &mut Vec<u8> {
-        &mut self.input
+    /// Takes bytes that were received, for [`Exchange::drain`] to decode.
+    pub fn received(&mut self, bytes: &[u8]) {
+        self.input.extend_from_slice(bytes);
     }
 
     /// Decodes what was received, and calls `event` with the data of every event in it.
@@ -188,15 +191,13 @@ impl Exchange {
                     };
                 }
                 State::Body(mut call) => {
-                    let output = match &mut self.body {
+                    let (used, written) =
+                        call.read(&self.input[consumed..], &mut self.decoded).map_err(nonsense)?;
+                    match &mut self.body {
                         Body::Events(events) => events.buffer(),
                         Body::Plain { bytes, .. } => bytes,
-                    };
-                    let filled = output.len();
-                    output.resize(filled + DECODE_STEP, 0);
-                    let step = call.read(&self.input[consumed..], &mut output[filled..]);
-                    output.truncate(filled + step.as_ref().map_or(0, |(_, written)| *written));
-                    let (used, written) = step.map_err(nonsense)?;
+                    }
+                    .extend_from_slice(&self.decoded[..written]);
                     if let Body::Plain { bytes, .. } = &self.body
                         && bytes.len() > MAX_PLAIN_BODY
                     {
@@ -303,7 +304,7 @@ mod tests {
         let mut exchange = Exchange::post(&uri, Some("secret"), "id", b"{}").unwrap();
         let mut events = Vec::new();
         for part in bytes.chunks(step) {
-            exchange.buffer().extend_from_slice(part);
+            exchange.received(part);
             let result = exchange.drain(|data| {
                 events.push(String::from_utf8_lossy(data).into_owned());
                 Ok(())
