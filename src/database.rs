@@ -1,11 +1,12 @@
 //! Connections to the database, and what it can do.
 
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, RecycleResult, Timeouts};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Row};
+use tracing::debug;
 
 use crate::client::{Dialect, Options, Streaming};
 use crate::error::{Error, Kind, Result};
@@ -33,8 +34,12 @@ impl Manager for Connector {
     type Error = Error;
 
     async fn create(&self) -> Result<PgConnection> {
+        let begun = Instant::now();
         match tokio::time::timeout(self.timeout, self.options.connect()).await {
-            Ok(Ok(connection)) => Ok(connection),
+            Ok(Ok(connection)) => {
+                debug!(database = self.description, took = ?begun.elapsed(), "connected");
+                Ok(connection)
+            }
             Ok(Err(error)) => Err(self.cannot_connect(error)),
             Err(_) => Err(Error::new(
                 Kind::Timeout,
@@ -143,6 +148,7 @@ impl Database {
                 Err(error)
                     if error.spoils_connection() && error.is_passing() && !rows.started() && !lease.fresh =>
                 {
+                    debug!(%error, "an idle connection was lost: all idle ones are closed");
                     // What other idle connections there are is as dead as this one.
                     self.pool.retain(|_, _| false);
                 }

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::errors::raise;
+use super::logging;
 use super::objects::ObjectKind;
 use super::request;
 use super::runtime;
@@ -26,6 +27,7 @@ pub struct Client {
 
 impl Client {
     fn start(&self, py: Python<'_>, request: Request, kind: ObjectKind) -> PyResult<Arc<Steps>> {
+        logging::refresh_level(py)?;
         let runtime = runtime::handle()?;
         let _entered = runtime.enter();
         Ok(Steps::new(self.core(py)?.start(request, matches!(kind, ObjectKind::Chunk)), kind))

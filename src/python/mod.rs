@@ -6,6 +6,7 @@
 //! * [`stream`]: the two iterators over one step function, and the awaitable of a step.
 //! * [`wake`]: how a thread or an event loop waits for a row.
 //! * [`errors`]: errors as Python exceptions.
+//! * [`logging`]: what the core tells of, for Python's `logging`.
 
 use pgml_protocol::parameters::{PARAMETERS, Treatment};
 use pyo3::prelude::*;
@@ -13,6 +14,7 @@ use pyo3::types::IntoPyDict;
 
 mod client;
 mod errors;
+mod logging;
 mod objects;
 mod request;
 mod runtime;
@@ -31,6 +33,7 @@ mod _pgml {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        logging::install();
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         let treatments = PARAMETERS.iter().map(|(name, treatment)| match treatment {
             Treatment::Honoured => (*name, "honoured"),
