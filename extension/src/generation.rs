@@ -3,12 +3,14 @@
 //! Every choice is a request of its own to the engine. Any engine can do that, many cannot do
 //! `n`, and usage is then counted right. All of them share one wait set.
 
+use std::borrow::Cow;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use pgml_protocol::exchange::Exchange;
+use pgml_protocol::logprobs::drop_alternatives;
 use pgml_protocol::reply::{EngineChunk, Head, Reply};
 use pgml_protocol::template::{self, SpecialTokens};
-use pgml_protocol::tools::CallShaper;
+use pgml_protocol::tool_call::CallShaper;
 use pgml_protocol::{Error, Kind, Request, Result};
 use serde_json::{Map, Value, json};
 
@@ -33,6 +35,7 @@ pub struct Generation {
     choices: Vec<Option<Connection>>,
     /// For each choice that has to be a tool call, what makes it one.
     shapers: Vec<CallShaper>,
+    no_top_logprobs: bool,
     wait: Option<WaitSet>,
 }
 
@@ -95,7 +98,8 @@ impl Generation {
             let id = |index| format!("call_{}_{index}", uuid::Uuid::new_v4().simple());
             (0..request.n).map(move |index| CallShaper::new(forced.clone(), id(index)))
         });
-        Ok((Generation { engine, choices, shapers: shapers.collect(), wait: None }, head))
+        let (shapers, no_top_logprobs) = (shapers.collect(), request.no_top_logprobs);
+        Ok((Generation { engine, choices, shapers, no_top_logprobs, wait: None }, head))
     }
 
     /// Waits until the engine has sent something, and gives it to `reply`. False when the engine
@@ -103,7 +107,7 @@ impl Generation {
     ///
     /// Rows made from earlier events are pushed to the client before any waiting.
     pub fn advance(&mut self, reply: &mut impl Reply) -> Result<bool> {
-        let Generation { engine, choices, shapers, wait } = self;
+        let Generation { engine, choices, shapers, no_top_logprobs, wait } = self;
         loop {
             let mut progress = false;
             for (index, choice) in choices.iter_mut().enumerate() {
@@ -120,12 +124,16 @@ impl Generation {
                     .drain(|data| {
                         if done || data == b"[DONE]" {
                             done = true;
-                        } else if let Some(shaper) = shapers.get_mut(index) {
-                            reply.chunk(index, &EngineChunk::parse(&shaper.reshape(data)?)?)?;
-                        } else {
-                            reply.chunk(index, &EngineChunk::parse(data)?)?;
+                            return Ok(());
                         }
-                        Ok(())
+                        let mut data = Cow::Borrowed(data);
+                        if *no_top_logprobs {
+                            data = drop_alternatives(&data)?.into();
+                        }
+                        if let Some(shaper) = shapers.get_mut(index) {
+                            data = shaper.reshape(&data)?.into();
+                        }
+                        reply.chunk(index, &EngineChunk::parse(&data)?)
                     })
                     .map_err(|error| engine.blame(error))?;
                 if done || connection.exchange.is_ended() {
