@@ -20,12 +20,16 @@ class Object(dict[str, Any]):
     # The classes of the objects inside, by key, and the keys that OpenAI has but may leave out.
     _classes: ClassVar[dict[str, type[Object]]] = {}
     _optional: ClassVar[frozenset[str]] = frozenset()
+    # Keys by a second name, for engines that differ in the first.
+    _aliases: ClassVar[dict[str, str]] = {}
 
     def __getattr__(self, name: str) -> Any:
         """Return the value of a key, an object inside as an object that answers attributes too."""
         try:
             value = self[name]
         except KeyError:
+            if self._aliases.get(name) in self:
+                return getattr(self, self._aliases[name])
             if name in self._optional:
                 return None
             cls_name = type(self).__name__
@@ -152,6 +156,9 @@ _MESSAGE_CLASSES: dict[str, type[Object]] = {"tool_calls": ToolCall, "function_c
 _MESSAGE_OPTIONAL = frozenset(
     {"content", "refusal", "tool_calls", "function_call", "annotations", "audio"}
 )
+# vLLM says the one, llama.cpp the other. As in the openai package there is neither where the engine
+# sends neither.
+_REASONING = {"reasoning": "reasoning_content", "reasoning_content": "reasoning"}
 
 
 class ChatCompletionMessage(Object):
@@ -160,10 +167,13 @@ class ChatCompletionMessage(Object):
     __slots__ = ()
     _classes = _MESSAGE_CLASSES
     _optional = _MESSAGE_OPTIONAL
+    _aliases = _REASONING
 
     role: Literal["assistant"]
     content: str | None
     refusal: str | None
+    reasoning: str | None
+    reasoning_content: str | None
     tool_calls: list[ToolCall] | None
 
 
@@ -173,10 +183,13 @@ class ChoiceDelta(Object):
     __slots__ = ()
     _classes = _MESSAGE_CLASSES
     _optional = _MESSAGE_OPTIONAL | {"role"}
+    _aliases = _REASONING
 
     role: Literal["assistant"] | None
     content: str | None
     refusal: str | None
+    reasoning: str | None
+    reasoning_content: str | None
     tool_calls: list[ToolCall] | None
 
 
@@ -265,30 +278,3 @@ class ModelList(list[Model]):
     def data(self) -> list[Model]:
         """The models, under the name that OpenAI's page of them has."""
         return self
-
-
-class ParsedChatCompletionMessage(ChatCompletionMessage):
-    """A message with its content read into the class that was asked for, as ``parsed``."""
-
-    __slots__ = ()
-    _optional = _MESSAGE_OPTIONAL | {"parsed"}
-
-    parsed: Any
-
-
-class ParsedChoice(Choice):
-    """One of the n answers, its message read."""
-
-    __slots__ = ()
-    _classes: ClassVar[dict[str, type[Object]]] = {"message": ParsedChatCompletionMessage}
-
-    message: ParsedChatCompletionMessage  # pyright: ignore[reportIncompatibleVariableOverride]
-
-
-class ParsedChatCompletion(ChatCompletion):
-    """A completion whose messages have been read into the class that was asked for."""
-
-    __slots__ = ()
-    _classes: ClassVar[dict[str, type[Object]]] = {"choices": ParsedChoice, "usage": Usage}
-
-    choices: list[ParsedChoice]  # type: ignore[assignment]
