@@ -119,15 +119,49 @@ def _plain(value: Any, exclude_none: bool) -> Any:
     return value if dump is None else dump(exclude_none=exclude_none)
 
 
+class PromptTokensDetails(Object):
+    """Tokens of the prompt, by kind, where the engine tells."""
+
+    __slots__ = ()
+    _optional = frozenset(
+        {"audio_tokens", "cached_tokens", "cache_write_tokens", "image_tokens", "text_tokens"}
+    )
+
+    cached_tokens: int | None
+
+
+class CompletionTokensDetails(Object):
+    """Tokens of the choices, by kind, where the engine tells."""
+
+    __slots__ = ()
+    _optional = frozenset(
+        {
+            "accepted_prediction_tokens",
+            "audio_tokens",
+            "reasoning_tokens",
+            "rejected_prediction_tokens",
+            "text_tokens",
+        }
+    )
+
+    reasoning_tokens: int | None
+
+
 class Usage(Object):
     """Tokens counted: those of the prompt once, those of all choices together."""
 
     __slots__ = ()
-    _optional = frozenset({"prompt_tokens_details", "completion_tokens_details"})
+    _classes: ClassVar[dict[str, type[Object]]] = {
+        "prompt_tokens_details": PromptTokensDetails,
+        "completion_tokens_details": CompletionTokensDetails,
+    }
+    _optional = frozenset(_classes)
 
     completion_tokens: int
     prompt_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptTokensDetails | None
+    completion_tokens_details: CompletionTokensDetails | None
 
 
 class Function(Object):
@@ -196,30 +230,64 @@ class ChoiceDelta(Object):
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
 
 
+class TopLogprob(Object):
+    """A token that the model could have said, and the logarithm of its probability."""
+
+    __slots__ = ()
+    _optional = frozenset({"bytes"})
+
+    token: str
+    bytes: list[int] | None
+    logprob: float
+
+
+class TokenLogprob(TopLogprob):
+    """A token that the model said, with the likeliest ones at its place."""
+
+    __slots__ = ()
+    _classes: ClassVar[dict[str, type[Object]]] = {"top_logprobs": TopLogprob}
+
+    top_logprobs: list[TopLogprob]
+
+
+class ChoiceLogprobs(Object):
+    """Log probabilities of the tokens of a choice, or of a chunk's part of it."""
+
+    __slots__ = ()
+    _classes: ClassVar[dict[str, type[Object]]] = {"content": TokenLogprob, "refusal": TokenLogprob}
+    _optional = frozenset({"content", "refusal"})
+
+    content: list[TokenLogprob] | None
+    refusal: list[TokenLogprob] | None
+
+
 class Choice(Object):
     """One of the n answers of a completion."""
 
     __slots__ = ()
-    _classes: ClassVar[dict[str, type[Object]]] = {"message": ChatCompletionMessage}
+    _classes: ClassVar[dict[str, type[Object]]] = {
+        "message": ChatCompletionMessage,
+        "logprobs": ChoiceLogprobs,
+    }
     _optional = frozenset({"logprobs"})
 
     index: int
     message: ChatCompletionMessage
     finish_reason: FinishReason
-    logprobs: Any
+    logprobs: ChoiceLogprobs | None
 
 
 class ChunkChoice(Object):
     """What a chunk says of one choice."""
 
     __slots__ = ()
-    _classes: ClassVar[dict[str, type[Object]]] = {"delta": ChoiceDelta}
-    _optional = frozenset({"logprobs"})
+    _classes: ClassVar[dict[str, type[Object]]] = {"delta": ChoiceDelta, "logprobs": ChoiceLogprobs}
+    _optional = frozenset({"logprobs", "finish_reason"})
 
     index: int
     delta: ChoiceDelta
     finish_reason: FinishReason | None
-    logprobs: Any
+    logprobs: ChoiceLogprobs | None
 
 
 class ChatCompletion(Object):
@@ -230,7 +298,7 @@ class ChatCompletion(Object):
 
     __slots__ = ()
     _classes: ClassVar[dict[str, type[Object]]] = {"choices": Choice, "usage": Usage}
-    _optional = frozenset({"usage", "system_fingerprint", "service_tier"})
+    _optional = frozenset({"usage", "system_fingerprint", "service_tier", "moderation", "metadata"})
 
     id: str
     object: Literal["chat.completion"]
@@ -246,7 +314,9 @@ class ChatCompletionChunk(Object):
 
     __slots__ = ()
     _classes: ClassVar[dict[str, type[Object]]] = {"choices": ChunkChoice, "usage": Usage}
-    _optional = frozenset({"usage", "system_fingerprint", "service_tier"})
+    _optional = frozenset(
+        {"usage", "system_fingerprint", "service_tier", "moderation", "obfuscation"}
+    )
 
     id: str
     object: Literal["chat.completion.chunk"]
@@ -261,6 +331,7 @@ class Model(Object):
     """OpenAI's ``model`` object: a name that can be called."""
 
     __slots__ = ()
+    _optional = frozenset({"shutdown_date"})
 
     id: str
     object: Literal["model"]

@@ -62,7 +62,10 @@ class ParsedChoice(Choice, Generic[T]):
     """One of the n answers, its message read."""
 
     __slots__ = ()
-    _classes: ClassVar[dict[str, type[Object]]] = {"message": ParsedChatCompletionMessage}
+    _classes: ClassVar[dict[str, type[Object]]] = {
+        **Choice._classes,
+        "message": ParsedChatCompletionMessage,
+    }
 
     message: ParsedChatCompletionMessage[T]  # pyright: ignore[reportIncompatibleVariableOverride]
 
