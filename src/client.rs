@@ -162,6 +162,16 @@ impl Client {
         })
     }
 
+    /// Closes the connections: idle ones at once, others when their request ends. Clones of this
+    /// client share them, and like it make no request any more.
+    pub fn close(&self) {
+        self.database.close();
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.database.is_closed()
+    }
+
     /// Host and database, for messages. Never the password.
     pub fn describe(&self) -> &str {
         self.database.describe()

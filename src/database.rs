@@ -128,8 +128,18 @@ impl Database {
                 ),
             )
             .hint("Raise max_connections or acquire_timeout, or read and close streams sooner.")),
+            Err(PoolError::Closed) => Err(Error::new(Kind::Connection, "the client has been closed")),
             Err(error) => Err(Error::new(Kind::Connection, error.to_string())),
         }
+    }
+
+    /// Closes idle connections at once, and those in use when they come back. There will be no more.
+    pub fn close(&self) {
+        self.pool.close();
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.pool.is_closed()
     }
 
     /// Runs a statement on a connection of the pool.

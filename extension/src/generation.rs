@@ -3,12 +3,14 @@
 //! Every choice is a request of its own to the engine. Any engine can do that, many cannot do
 //! `n`, and usage is then counted right. All of them share one wait set.
 
+use std::borrow::Cow;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use pgml_protocol::exchange::Exchange;
+use pgml_protocol::logprobs::drop_alternatives;
 use pgml_protocol::reply::{EngineChunk, Head, Reply};
 use pgml_protocol::template::{self, SpecialTokens};
-use pgml_protocol::tools::CallShaper;
+use pgml_protocol::tool_call::CallShaper;
 use pgml_protocol::{Error, Kind, Request, Result};
 use serde_json::{Map, Value, json};
 
@@ -34,6 +36,7 @@ pub struct Generation {
     choices: Vec<Option<Connection>>,
     /// For each choice that has to be a tool call, what makes it one.
     shapers: Vec<CallShaper>,
+    no_top_logprobs: bool,
     wait: Option<WaitSet>,
     /// Where bytes are received to, [`READ_SIZE`] at a time.
     received: Box<[u8]>,
@@ -105,6 +108,7 @@ impl Generation {
             engine,
             choices,
             shapers: shapers.collect(),
+            no_top_logprobs: request.no_top_logprobs,
             wait: None,
             received: vec![0; READ_SIZE].into(),
             entry,
@@ -118,7 +122,7 @@ impl Generation {
     ///
     /// Rows made from earlier events are pushed to the client before any waiting.
     pub fn advance(&mut self, reply: &mut impl Reply) -> Result<bool> {
-        let Generation { engine, choices, shapers, wait, received, entry, tokens } = self;
+        let Generation { engine, choices, shapers, no_top_logprobs, wait, received, entry, tokens } = self;
         loop {
             let mut progress = false;
             for (index, choice) in choices.iter_mut().enumerate() {
@@ -139,10 +143,14 @@ impl Generation {
                         }
                         // One event is one token, as engines have it.
                         *tokens += 1;
-                        match shapers.get_mut(index) {
-                            Some(shaper) => reply.chunk(index, &EngineChunk::parse(&shaper.reshape(data)?)?),
-                            None => reply.chunk(index, &EngineChunk::parse(data)?),
+                        let mut data = Cow::Borrowed(data);
+                        if *no_top_logprobs {
+                            data = drop_alternatives(&data)?.into();
                         }
+                        if let Some(shaper) = shapers.get_mut(index) {
+                            data = shaper.reshape(&data)?.into();
+                        }
+                        reply.chunk(index, &EngineChunk::parse(&data)?)
                     })
                     .map_err(|error| engine.blame(error))?;
                 entry.set_tokens(*tokens);

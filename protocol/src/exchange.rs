@@ -8,6 +8,7 @@ use serde_json::Value;
 use ureq_proto::client::state::{RecvBody, RecvResponse};
 use ureq_proto::client::{Call, RecvResponseResult, SendRequestResult};
 
+use crate::engine_error::{blame_part, engine_error};
 use crate::error::{Error, Kind, Result};
 use crate::sse::Events;
 
@@ -222,6 +223,11 @@ impl Exchange {
         Ok(())
     }
 
+    fn request_body(&self) -> &[u8] {
+        let head = self.request.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+        head.map_or(&[], |end| &self.request[end + 4..])
+    }
+
     /// The error that a complete answer without events stands for.
     fn plain_error(&self) -> Error {
         let Body::Plain { bytes, retry_after, content_type } = &self.body else {
@@ -231,6 +237,7 @@ impl Exchange {
             return nonsense(format!("no event stream but {content_type:?}"));
         }
         let error = engine_error(self.status, &serde_json::from_slice(bytes).unwrap_or(Value::Null));
+        let error = blame_part(error, self.status, self.request_body());
         match retry_after {
             Some(seconds) => error.detail(format!("Retry-After: {seconds}")),
             None => error,
@@ -252,32 +259,6 @@ fn body_for(response: &http::Response<()>) -> Body {
     } else {
         Body::Plain { bytes: Vec::new(), retry_after: text(header::RETRY_AFTER), content_type }
     }
-}
-
-/// What an engine's error means for the caller: from its HTTP status, and OpenAI's error object.
-pub fn engine_error(status: u16, body: &Value) -> Error {
-    let error = body.get("error").unwrap_or(body);
-    let said = error
-        .get("message")
-        .or_else(|| body.get("detail"))
-        .or(Some(error))
-        .and_then(Value::as_str)
-        .unwrap_or("no reason given");
-    let kind = match status {
-        400 | 413 | 422 => Kind::InvalidRequest,
-        401 => Kind::Authentication,
-        403 => Kind::PermissionDenied,
-        404 => Kind::ModelNotFound,
-        408 | 504 => Kind::Timeout,
-        429 | 503 => Kind::Overloaded,
-        501 => Kind::Unsupported,
-        300..400 => Kind::ProtocolViolation,
-        _ => Kind::Engine,
-    };
-    let redirect = "Redirects are not followed: base_url must name the engine itself.";
-    let hint = (300..400).contains(&status).then(|| redirect.to_owned());
-    let param = error.get("param").and_then(Value::as_str).map(str::to_owned);
-    Error { param, hint, ..Error::new(kind, format!("the engine answered {status}: {said}")) }
 }
 
 fn lost() -> Error {

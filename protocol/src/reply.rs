@@ -13,8 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::engine_error::engine_error;
 use crate::error::{Error, Kind, Result};
-use crate::exchange::engine_error;
 
 /// One event of an engine, as far as we read it. What is only passed on stays raw JSON.
 #[derive(Deserialize)]
@@ -45,9 +45,7 @@ struct EngineChoice<'a> {
 impl<'a> EngineChunk<'a> {
     /// Reads an event. An event that carries an error becomes that error.
     pub fn parse(data: &'a [u8]) -> Result<EngineChunk<'a>> {
-        let chunk: EngineChunk = serde_json::from_slice(data).map_err(|error| {
-            Error::new(Kind::ProtocolViolation, format!("the engine sent an event that is no chunk: {error}"))
-        })?;
+        let chunk: EngineChunk = serde_json::from_slice(data).map_err(Error::not_a_chunk)?;
         match &chunk.error {
             None | Some(Value::Null) => Ok(chunk),
             Some(error) => {

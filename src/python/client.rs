@@ -147,6 +147,16 @@ impl Client {
         Ok(Step::new(self.list_models(py, timeout)?, Goal::Only))
     }
 
+    /// Closes the connections of this process.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.core(py)?.close();
+        Ok(())
+    }
+
+    fn is_closed(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.core(py)?.is_closed())
+    }
+
     /// Host and database, never the password.
     fn describe(&self) -> String {
         lock(&self.core).1.describe().to_owned()
