@@ -53,7 +53,7 @@ async fn push(
 
 async fn cursor(connection: &mut PgConnection, request: &Request, rows: &Rows) -> Result<bool> {
     let query = sqlx::query(CURSOR).bind(&request.body);
-    let mut cursor = Cursor::declare(connection, query).await?;
+    let mut cursor = within(request.timeout, Cursor::declare(connection, query)).await?;
     while let Some(batch) = within(request.timeout, cursor.fetch()).await? {
         for row in batch {
             if !rows.push(Row::received(row)?).await {
@@ -61,7 +61,7 @@ async fn cursor(connection: &mut PgConnection, request: &Request, rows: &Rows) -
             }
         }
     }
-    cursor.close().await?;
+    within(request.timeout, cursor.close()).await?;
     Ok(true)
 }
 

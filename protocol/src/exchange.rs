@@ -399,7 +399,8 @@ mod tests {
     fn what_does_not_end_is_refused() {
         let uri = "http://localhost/v1".parse().unwrap();
         let head = "HTTP/1.1 200 OK\r\n";
-        let chunked = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n1;";
+        let chunked =
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n1;";
         for (begun, more) in [(head, "x"), (head, "X: y\r\n"), (chunked, "x")] {
             let mut exchange = Exchange::post(&uri, None, "id", b"{}").unwrap();
             exchange.buffer().extend_from_slice(begun.as_bytes());
