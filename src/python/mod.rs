@@ -5,6 +5,7 @@
 //! * [`objects`]: JSON to Python objects, once a chunk.
 //! * [`stream`]: the two iterators over one step function, and the awaitable of a step.
 //! * [`wake`]: how a thread or an event loop waits for a row.
+//! * [`process`]: what fork and exit mean for them.
 //! * [`errors`]: errors as Python exceptions.
 
 use pgml_protocol::parameters::{PARAMETERS, Treatment};
@@ -14,6 +15,7 @@ use pyo3::types::IntoPyDict;
 mod client;
 mod errors;
 mod objects;
+mod process;
 mod request;
 mod runtime;
 mod stream;
@@ -31,6 +33,7 @@ mod _pgml {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        process::watch(module)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         let treatments = PARAMETERS.iter().map(|(name, treatment)| match treatment {
             Treatment::Honoured => (*name, "honoured"),
