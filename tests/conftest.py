@@ -27,7 +27,9 @@ COUNT = [{"role": "user", "content": "Count from one to one hundred."}]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--soak", action="store_true", help="run the long forms of tests that have one")
+    parser.addoption(
+        "--soak", action="store_true", help="run the long forms of tests that have one"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -73,6 +73,8 @@ class Engine:
         self._thread = threading.Thread(target=self._loop.run_forever, name="stand-in engine")
         self._scripts: deque[Exchange] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._connections: set[asyncio.Task[None]] = set()
+        self._usual: list[Step] | None = None
         self.unexpected: list[str] = []
 
     def start(self) -> int:
@@ -95,15 +97,18 @@ class Engine:
 
     def expect(self, *steps: Step | Iterable[Step]) -> Exchange:
         """Perform these steps for the next request that has no script yet."""
-        flat: list[Step] = []
-        for step in steps:
-            if isinstance(step, bytes | str | Gate):
-                flat.append(step)
-            else:
-                flat.extend(step)
-        exchange = Exchange(flat)
+        exchange = Exchange(_flat(steps))
         self._loop.call_soon_threadsafe(self._scripts.append, exchange)
         return exchange
+
+    def always(self, *steps: Step | Iterable[Step]) -> None:
+        """Perform these steps for every request that has no script of its own."""
+        self._usual = _flat(steps)
+
+    @property
+    def serving(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
 
     @property
     def left(self) -> int:
@@ -123,15 +128,19 @@ class Engine:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # Taken before anything is awaited, so that scripts go to connections in their order.
         exchange = self._scripts.popleft() if self._scripts else None
+        if exchange is None and self._usual is not None:
+            exchange = Exchange(self._usual)
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._connections.add(task)
         try:
             await self._serve(exchange, reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             self._tasks.discard(task)
+            self._connections.discard(task)
             writer.transport.abort()
 
     async def _serve(
@@ -163,6 +172,16 @@ class Engine:
             end.cancel()
             self._tasks -= {script, end}
             await asyncio.gather(script, end, return_exceptions=True)
+
+
+def _flat(steps: Iterable[Step | Iterable[Step]]) -> list[Step]:
+    flat: list[Step] = []
+    for step in steps:
+        if isinstance(step, bytes | str | Gate):
+            flat.append(step)
+        else:
+            flat.extend(step)
+    return flat
 
 
 async def _read(exchange: Exchange, reader: asyncio.StreamReader) -> None:
