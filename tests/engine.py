@@ -74,6 +74,8 @@ class Engine:
         self._scripts: deque[Exchange] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections: set[asyncio.Task[None]] = set()
+        self._idle = threading.Event()
+        self._idle.set()
         self._usual: list[Step] | None = None
         self.unexpected: list[str] = []
 
@@ -105,10 +107,9 @@ class Engine:
         """Perform these steps for every request that has no script of its own."""
         self._usual = _flat(steps)
 
-    @property
-    def serving(self) -> int:
-        """How many connections are open."""
-        return len(self._connections)
+    def wait_idle(self) -> None:
+        """Wait until no connection is open."""
+        assert self._idle.wait(PATIENCE), "a connection to the engine was not closed"
 
     @property
     def left(self) -> int:
@@ -134,14 +135,21 @@ class Engine:
         assert task is not None
         self._tasks.add(task)
         self._connections.add(task)
+        self._idle.clear()
         try:
             await self._serve(exchange, reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             self._tasks.discard(task)
-            self._connections.discard(task)
             writer.transport.abort()
+            # After what abort() has put off to the loop's next turn: closing the socket.
+            self._loop.call_soon(self._closed, task)
+
+    def _closed(self, task: asyncio.Task[None]) -> None:
+        self._connections.discard(task)
+        if not self._connections:
+            self._idle.set()
 
     async def _serve(
         self,

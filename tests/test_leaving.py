@@ -14,35 +14,9 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pgml
-import psycopg
 import pytest
-from conftest import QUESTION, Call, environment
+from conftest import QUESTION, Backends, Call, environment
 from engine import HANG, PATIENCE, Engine, answer, chunk, ending, head
-
-
-@pytest.fixture
-def watch(admin: psycopg.Connection[Any]) -> Backends:
-    return Backends(admin)
-
-
-class Backends:
-    """The backends that serve pgml's clients, as far as they came after this was made."""
-
-    def __init__(self, admin: psycopg.Connection[Any]) -> None:
-        self._admin = admin
-        self._before = self._all()
-
-    def _all(self) -> set[tuple[int, str]]:
-        rows = self._admin.execute(
-            "SELECT pid, state FROM pg_stat_activity WHERE application_name = 'pgml'"
-        )
-        return set(rows.fetchall())
-
-    def wait(self, *states: str) -> None:
-        """Until the new ones are in these states: nobody tells of a change, one can only look."""
-        before = {pid for pid, _ in self._before}
-        while sorted(state for pid, state in self._all() if pid not in before) != sorted(states):
-            pass
 
 
 @pytest.fixture
@@ -86,7 +60,7 @@ async def contents_async(client: pgml.OpenSourceAI, form: str) -> AsyncIterator[
 @pytest.mark.parametrize("cycle", [False, True], ids=["dropped", "in a cycle"])
 @pytest.mark.parametrize("form", ["with", "bare"])
 async def test_a_generator_is_collected(
-    call: Call, engine: Engine, endless: Any, watch: Backends, form: str, cycle: bool
+    call: Call, engine: Engine, endless: Any, backends: Backends, form: str, cycle: bool
 ) -> None:
     holder: list[Any]
     if call.face == "sync":
@@ -101,12 +75,12 @@ async def test_a_generator_is_collected(
     gc.collect()
     # Of an asynchronous generator asyncio takes care, in the loop.
     await asyncio.to_thread(endless.wait_gone)
-    watch.wait()
+    backends.wait()
     await say_hello(call, engine)
 
 
 async def test_a_generator_is_closed(
-    call: Call, engine: Engine, endless: Any, watch: Backends
+    call: Call, engine: Engine, endless: Any, backends: Backends
 ) -> None:
     if call.face == "sync":
         generator = contents(call.client, "bare")
@@ -117,7 +91,7 @@ async def test_a_generator_is_closed(
         assert await anext(asynchronous) == "a"
         await asynchronous.aclose()
     endless.wait_gone()
-    watch.wait()
+    backends.wait()
     await say_hello(call, engine)
 
 
@@ -127,7 +101,7 @@ async def test_a_generator_is_closed(
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.timeout is of Python 3.11")
 @pytest.mark.parametrize("verb", ["create", "open", "read"])
 async def test_asyncio_timeout(
-    client: pgml.OpenSourceAI, engine: Engine, watch: Backends, verb: str
+    client: pgml.OpenSourceAI, engine: Engine, backends: Backends, verb: str
 ) -> None:
     exchange = engine.expect(head(), *([chunk("a")] if verb == "read" else []), HANG)
 
@@ -142,13 +116,13 @@ async def test_asyncio_timeout(
     with pytest.raises(TimeoutError):
         await work()
     exchange.wait_gone()
-    watch.wait()
+    backends.wait()
     await say_hello(Call(client, "async"), engine)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.TaskGroup is of Python 3.11")
 async def test_a_task_group_that_fails(
-    client: pgml.OpenSourceAI, engine: Engine, watch: Backends
+    client: pgml.OpenSourceAI, engine: Engine, backends: Backends
 ) -> None:
     exchanges = [engine.expect(head(), chunk("a"), HANG) for _ in range(3)]
 
@@ -171,7 +145,7 @@ async def test_a_task_group_that_fails(
         await work()
     for exchange in exchanges:
         exchange.wait_gone()
-    watch.wait()
+    backends.wait()
     await say_hello(Call(client, "async"), engine)
 
 
@@ -256,7 +230,7 @@ reading.wait()
 
 @pytest.mark.parametrize("end", ENDS)
 def test_the_end_of_a_program(
-    engine: Engine, database_url: str, endless: Any, watch: Backends, end: str
+    engine: Engine, database_url: str, endless: Any, backends: Backends, end: str
 ) -> None:
     program = PROGRAM + textwrap.dedent(ENDS[end])
     done = subprocess.run(
@@ -269,7 +243,7 @@ def test_the_end_of_a_program(
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     endless.wait_gone()
-    watch.wait()
+    backends.wait()
 
 
 # Fork ------------------------------------------------------------------------------------------
@@ -294,7 +268,7 @@ PARENT = {"closes": "stream.close()", "drops": "del stream"}
 
 @pytest.mark.parametrize("way", PARENT)
 def test_a_parent_leaves_a_stream_while_its_child_lives(
-    engine: Engine, database_url: str, endless: Any, watch: Backends, way: str
+    engine: Engine, database_url: str, endless: Any, backends: Backends, way: str
 ) -> None:
     # The child has the same socket: that it is closed in the parent is not enough.
     program = f"{FORK}{PARENT[way]}\nos.waitpid(child, 0)\n"
@@ -307,7 +281,7 @@ def test_a_parent_leaves_a_stream_while_its_child_lives(
         assert process.stdout is not None
         assert process.stdout.readline() == b"child\n"
         endless.wait_gone()
-        watch.wait()
+        backends.wait()
         assert process.poll() is None
         process.communicate(b"", timeout=PATIENCE)
         assert process.returncode == 0
