@@ -152,7 +152,7 @@ impl Client {
     pub fn models(&self, timeout: Duration) -> ChatStream {
         let database = self.database.clone();
         ChatStream::spawn(move |rows| async move {
-            match database.dialect().await? {
+            match database.dialect(timeout).await? {
                 Dialect::Native => database.run(&native::Models { timeout }, &rows).await,
                 Dialect::PostgresMl => {
                     let error = Error::new(Kind::Database, "PostgresML keeps no list of models");
@@ -188,7 +188,7 @@ impl Drop for Unfinished<'_> {
 }
 
 async fn run(database: &Database, request: &Request, stream: bool, rows: &Rows) -> Result<()> {
-    match database.dialect().await? {
+    match database.dialect(request.timeout).await? {
         Dialect::Native => {
             let completion = native::Completion { request, stream, streaming: database.streaming() };
             database.run(&completion, rows).await

@@ -4,8 +4,9 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, RecycleResult, Timeouts};
+use futures_util::FutureExt;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions, Row};
+use sqlx::{ConnectOptions, Connection, Row};
 use tracing::debug;
 
 use crate::client::{Dialect, Options, Streaming};
@@ -174,16 +175,15 @@ impl Database {
     }
 
     /// What this database speaks. Asked once.
-    pub async fn dialect(&self) -> Result<Dialect> {
+    pub async fn dialect(&self, timeout: Duration) -> Result<Dialect> {
         if let Some(dialect) = self.dialect.get() {
             return Ok(*dialect);
         }
         let mut lease = self.lease().await?;
-        let row = sqlx::query(include_str!("dialect.sql")).fetch_one(lease.connection()).await;
-        let row = row.map_err(|error| {
-            let error = Error::from(error);
-            Error { message: format!("{}: {}", self.describe(), error.message), ..error }
-        })?;
+        let question = sqlx::query(include_str!("dialect.sql"));
+        let row = within(timeout, question.fetch_one(lease.connection()))
+            .await
+            .map_err(|error| Error { message: format!("{}: {}", self.describe(), error.message), ..error })?;
         let (native, postgresml, present) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         lease.give_back();
         let dialect = match (native, postgresml, present) {
@@ -226,7 +226,7 @@ pub(crate) async fn within<T, E: Into<Error>>(
 ) -> Result<T> {
     match tokio::time::timeout(timeout, answer).await {
         Ok(answer) => answer.map_err(Into::into),
-        Err(_) => Err(Error::new(Kind::Timeout, format!("nothing came from the model for {timeout:?}"))
+        Err(_) => Err(Error::new(Kind::Timeout, format!("nothing came for {timeout:?}"))
             .hint("The argument `timeout` sets this limit.")),
     }
 }
@@ -256,7 +256,9 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(object) = self.object.take() {
-            drop(Object::take(object));
+            // A process made by fork may hold the same socket. So it is shut down, which the server
+            // sees at once, and not only closed. The future has no step to wait for.
+            let _ = Object::take(object).close_hard().now_or_never();
         }
     }
 }

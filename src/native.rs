@@ -64,7 +64,7 @@ async fn push(
 async fn cursor(connection: &mut PgConnection, request: &Request, rows: &Rows) -> Result<bool> {
     let query = sqlx::query(CURSOR).bind(&request.body).bind(&request.id);
     // One row has all the chunks that are there.
-    let mut cursor = Cursor::declare(connection, query, 1).await?;
+    let mut cursor = within(request.timeout, Cursor::declare(connection, query, 1)).await?;
     while let Some(batch) = within(request.timeout, cursor.fetch()).await? {
         for row in batch {
             if !rows.push(Row::received(row)?).await {
@@ -72,7 +72,7 @@ async fn cursor(connection: &mut PgConnection, request: &Request, rows: &Rows) -
             }
         }
     }
-    cursor.close().await?;
+    within(request.timeout, cursor.close()).await?;
     Ok(true)
 }
 

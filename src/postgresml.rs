@@ -70,7 +70,7 @@ impl Completion {
 
     async fn stream(&self, connection: &mut PgConnection, rows: &Rows) -> Result<bool> {
         let query = self.arguments.bind(sqlx::query(CURSOR));
-        let mut cursor = Cursor::declare(connection, query, MAX_BATCH).await?;
+        let mut cursor = within(self.timeout, Cursor::declare(connection, query, MAX_BATCH)).await?;
         let mut roles_sent = vec![false; self.reply.n];
         while let Some(batch) = within(self.timeout, cursor.fetch()).await? {
             for row in batch {
@@ -90,7 +90,7 @@ impl Completion {
                 }
             }
         }
-        cursor.close().await?;
+        within(self.timeout, cursor.close()).await?;
         Ok(true)
     }
 }

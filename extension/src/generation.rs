@@ -170,7 +170,7 @@ impl Generation {
                 WaitSet::new(&open.iter().map(|connection| connection.transport.socket()).collect::<Vec<_>>())
             });
             for (position, connection) in open.iter().enumerate() {
-                wait.set_writable(position, connection.waits_to_send());
+                wait.set_writable(position, connection.has_to_send());
             }
             if !wait.wait(engine.read_timeout, &engine.request_id) {
                 let error = format!("{} sent nothing for {:?}", engine.label(), engine.read_timeout);
@@ -184,12 +184,6 @@ impl Generation {
 impl Connection {
     fn has_to_send(&self) -> bool {
         !self.exchange.to_send().is_empty() || self.transport.wants_write()
-    }
-
-    /// Whether to wait until the socket takes bytes. While TLS waits for its peer's hello, the
-    /// request has to wait too, on a socket that would take it at once.
-    fn waits_to_send(&self) -> bool {
-        if self.transport.is_handshaking() { self.transport.wants_write() } else { self.has_to_send() }
     }
 
     fn send(&mut self, engine: &Engine) -> Result<()> {
@@ -307,7 +301,7 @@ fn ask(engine: &Engine, exchange: Result<Exchange>) -> Result<Value> {
             Ok(false) => (),
             _ => return Ok(Value::Null),
         }
-        wait.set_writable(0, connection.waits_to_send());
+        wait.set_writable(0, connection.has_to_send());
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() || !wait.wait(left, &engine.request_id) {
             return Ok(Value::Null);

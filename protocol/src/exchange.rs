@@ -14,6 +14,8 @@ use crate::sse::Events;
 
 /// An answer that is no stream (an error, mostly) is read up to this size.
 const MAX_PLAIN_BODY: usize = 1 << 20;
+/// A head, or the length of an HTTP chunk, is read up to this size.
+const MAX_UNDECODED: usize = 256 << 10;
 /// Decoding writes this much at a time; an engine's event has some hundred bytes.
 const DECODE_STEP: usize = 16 << 10;
 
@@ -220,6 +222,9 @@ impl Exchange {
             }
         }
         self.input.drain(..consumed);
+        if self.input.len() > MAX_UNDECODED && !self.is_ended() {
+            return Err(nonsense("an HTTP head of over 256 KiB"));
+        }
         Ok(())
     }
 
@@ -369,6 +374,23 @@ mod tests {
             let error = answer(text.as_bytes(), 1000, false).1.unwrap_err();
             assert_eq!(error.kind, kind, "{status}");
             assert_eq!(error.detail.as_deref(), Some("Retry-After: 7"));
+        }
+    }
+
+    #[test]
+    fn what_does_not_end_is_refused() {
+        let uri = "http://localhost/v1".parse().unwrap();
+        let head = "HTTP/1.1 200 OK\r\n";
+        let chunked =
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n1;";
+        for (begun, more) in [(head, "x"), (head, "X: y\r\n"), (chunked, "x")] {
+            let mut exchange = Exchange::post(&uri, None, "id", b"{}").unwrap();
+            exchange.buffer().extend_from_slice(begun.as_bytes());
+            let refused = (0..100).find_map(|_| {
+                exchange.buffer().extend_from_slice(more.repeat(10_000).as_bytes());
+                exchange.drain(|_| Ok(())).err()
+            });
+            assert_eq!(refused.map(|error| error.kind), Some(Kind::ProtocolViolation), "{begun}{more}…");
         }
     }
 

@@ -25,6 +25,16 @@ pub struct Client {
     core: Mutex<(u32, Core)>,
 }
 
+impl Drop for Client {
+    fn drop(&mut self) {
+        let (process, core) = &*lock(&self.core);
+        if *process != std::process::id() {
+            // One owner more than there are: what the parent has is left alone, see `core`.
+            std::mem::forget(core.clone());
+        }
+    }
+}
+
 impl Client {
     fn start(&self, py: Python<'_>, request: Request, kind: ObjectKind) -> PyResult<Arc<Steps>> {
         logging::refresh_level(py)?;
@@ -45,7 +55,8 @@ impl Client {
         if core.0 != process {
             let own =
                 Core::new(&self.database_url, self.options.clone()).map_err(|error| raise(py, error))?;
-            // The parent's connections are left alone: to close them would be to speak on them.
+            // The parent's connections are left alone: to close them would be to speak on them, and
+            // to take them off the list of what the parent's runtime waits for.
             std::mem::forget(std::mem::replace(&mut *core, (process, own)));
         }
         Ok(core.1.clone())

@@ -14,6 +14,8 @@ use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
+use super::process;
+
 /// Python's levels, and tracing's.
 const LEVELS: [(u8, LevelFilter); 4] =
     [(10, LevelFilter::DEBUG), (20, LevelFilter::INFO), (30, LevelFilter::WARN), (40, LevelFilter::ERROR)];
@@ -69,6 +71,7 @@ impl Subscriber for ToPython {
         event.record(&mut text);
         let message = text.message + &text.fields;
         let level = python_level(event.metadata().level());
+        let _way = process::set_out();
         // None while the interpreter ends: then nobody is interested any more.
         Python::try_attach(|py| {
             let logged =

@@ -5,6 +5,7 @@
 //! * [`objects`]: JSON to Python objects, once a chunk.
 //! * [`stream`]: the two iterators over one step function, and the awaitable of a step.
 //! * [`wake`]: how a thread or an event loop waits for a row.
+//! * [`process`]: what fork and exit mean for them.
 //! * [`errors`]: errors as Python exceptions.
 //! * [`logging`]: what the core tells of, for Python's `logging`.
 
@@ -16,6 +17,7 @@ mod client;
 mod errors;
 mod logging;
 mod objects;
+mod process;
 mod request;
 mod runtime;
 mod stream;
@@ -34,6 +36,7 @@ mod _pgml {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         logging::install();
+        process::watch(module)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         let treatments = PARAMETERS.iter().map(|(name, treatment)| match treatment {
             Treatment::Honoured => (*name, "honoured"),

@@ -10,12 +10,15 @@ use pyo3::types::PyTuple;
 
 use super::errors::raise;
 use super::objects::{ObjectKind, Objects};
+use super::process;
 use super::wake::{block_on, future, lock};
 use crate::{ChatStream, Error, Kind};
 
 /// A request under way, as Python sees it.
 pub struct Steps {
     kind: ObjectKind,
+    /// The process that runs the request: a child made by fork has no thread that would.
+    generation: u32,
     state: Mutex<State>,
 }
 
@@ -31,6 +34,7 @@ impl Steps {
     pub fn new(rows: ChatStream, kind: ObjectKind) -> Arc<Steps> {
         Arc::new(Steps {
             kind,
+            generation: process::generation(),
             state: Mutex::new(State { rows: Some(rows), objects: Objects::None, waiting: None }),
         })
     }
@@ -43,6 +47,11 @@ impl Steps {
 
     /// The one step: the next object, or `None` at the end. After an error the stream has ended.
     pub fn poll(&self, py: Python<'_>, context: &mut Context<'_>) -> Poll<PyResult<Option<Py<PyAny>>>> {
+        if self.is_inherited() {
+            let error = Error::new(Kind::Connection, "this stream belongs to another process")
+                .hint("A child made by fork has to ask anew.");
+            return Poll::Ready(Err(raise(py, error)));
+        }
         let mut state = self.state(py);
         loop {
             if let Some(object) = state.objects.take(py, self.kind) {
@@ -100,13 +109,30 @@ impl Steps {
         }
     }
 
+    fn is_inherited(&self) -> bool {
+        self.generation != process::generation()
+    }
+
     /// Ends the request: its connection closes, and the engine stops.
     pub fn close(&self, py: Python<'_>) {
+        if self.is_inherited() {
+            return;
+        }
         let mut state = self.state(py);
         state.rows = None;
         state.objects = Objects::None;
         if let Some(waker) = state.waiting.take() {
             waker.wake();
+        }
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        if self.is_inherited() {
+            // To drop them would be to tell the parent's runtime, whose locks may be held for ever.
+            let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+            std::mem::forget(state.rows.take());
         }
     }
 }
