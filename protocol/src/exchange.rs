@@ -13,6 +13,8 @@ use crate::sse::Events;
 
 /// An answer that is no stream (an error, mostly) is read up to this size.
 const MAX_PLAIN_BODY: usize = 1 << 20;
+/// No head of an answer, and nothing that HTTP puts between a body's bytes, is longer.
+const MAX_UNDECODED: usize = 1 << 20;
 /// Decoding writes this much at a time; an engine's event has some hundred bytes.
 const DECODE_STEP: usize = 16 << 10;
 
@@ -218,6 +220,9 @@ impl Exchange {
             }
         }
         self.input.drain(..consumed);
+        if self.input.len() > MAX_UNDECODED && !self.is_ended() {
+            return Err(nonsense("over 1 MiB of headers"));
+        }
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use memchr::memchr;
 
 use crate::error::{Error, Kind, Result};
 
-/// An engine that sends a longer line than this is not speaking the protocol.
+/// An engine that sends a longer line, or an event of more, is not speaking the protocol.
 const MAX_LINE: usize = 16 << 20;
 
 /// Collects bytes and hands out the data of each complete event.
@@ -61,8 +61,8 @@ impl Events {
             result?;
         }
         self.searched = self.bytes.len();
-        if self.searched - self.start > MAX_LINE {
-            return Err(Error::new(Kind::ProtocolViolation, "the engine sent a line of over 16 MiB"));
+        if (self.searched - self.start).max(self.data.len()) > MAX_LINE {
+            return Err(Error::new(Kind::ProtocolViolation, "the engine sent an event of over 16 MiB"));
         }
         Ok(())
     }
@@ -113,9 +113,12 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_line_is_refused() {
-        let mut events = Events::default();
-        events.buffer().resize(MAX_LINE + 1, b'x');
-        assert_eq!(events.drain(|_| Ok(())).unwrap_err().kind, Kind::ProtocolViolation);
+    fn an_endless_line_or_event_is_refused() {
+        let lines = b"data: xxxxxxxxxxxxxxxxxxxxxxxxx\n".repeat(1 << 20);
+        for endless in [vec![b'x'; MAX_LINE + 1], lines] {
+            let mut events = Events::default();
+            events.buffer().extend(endless);
+            assert_eq!(events.drain(|_| Ok(())).unwrap_err().kind, Kind::ProtocolViolation);
+        }
     }
 }

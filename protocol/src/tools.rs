@@ -180,18 +180,24 @@ impl CallShaper {
 
     /// Rewrites an engine's event: what it says as content becomes a tool call.
     pub fn reshape(&mut self, event: &[u8]) -> Result<Vec<u8>> {
-        let mut event: Value = serde_json::from_slice(event).map_err(|error| {
-            Error::new(Kind::ProtocolViolation, format!("the engine sent an event that is no chunk: {error}"))
-        })?;
+        let mut event: Value = serde_json::from_slice(event).map_err(no_chunk)?;
         for choice in event.get_mut("choices").and_then(Value::as_array_mut).into_iter().flatten() {
+            let Value::Object(choice) = choice else { return Err(no_chunk("a choice is no object")) };
             let last = choice.get("finish_reason").is_some_and(|reason| !reason.is_null());
             // A text completion has its text beside where a delta would be.
             let text = match choice.get_mut("text") {
                 Some(text) => text.take(),
-                None => choice.pointer_mut("/delta/content").map(Value::take).unwrap_or_default(),
+                None => {
+                    let delta = choice.get_mut("delta");
+                    delta.and_then(|delta| delta.get_mut("content")).map(Value::take).unwrap_or_default()
+                }
             };
             if let Some(calls) = self.push(text.as_str().unwrap_or_default(), last) {
-                choice["delta"]["tool_calls"] = calls;
+                match choice.entry("delta").or_insert(Value::Null) {
+                    Value::Object(delta) => drop(delta.insert("tool_calls".into(), calls)),
+                    delta @ Value::Null => *delta = json!({"tool_calls": calls}),
+                    _ => return Err(no_chunk("a delta is no object")),
+                }
             }
             if choice.get("finish_reason") == Some(&json!("stop")) {
                 if !self.opened {
@@ -200,7 +206,7 @@ impl CallShaper {
                         "the engine did not keep to the JSON schema that makes a tool call",
                     ));
                 }
-                choice["finish_reason"] = self.finish_reason().into();
+                choice.insert("finish_reason".into(), self.finish_reason().into());
             }
         }
         Ok(event.to_string().into_bytes())
@@ -247,6 +253,10 @@ impl CallShaper {
             ForcedCall::Any => "tool_calls",
         }
     }
+}
+
+fn no_chunk(problem: impl std::fmt::Display) -> Error {
+    Error::new(Kind::ProtocolViolation, format!("the engine sent an event that is no chunk: {problem}"))
 }
 
 /// Where the value of `arguments` begins in `{"name": "f", "arguments": …`. The schema puts the
@@ -315,6 +325,18 @@ mod tests {
             assert_eq!(named, ("weather".into(), arguments.into(), json!("stop")));
             let (name, made, reason) = shape(ForcedCall::Any, &any, step);
             assert_eq!((name.as_str(), made.trim_end(), reason), ("weather", arguments, json!("tool_calls")));
+        }
+    }
+
+    #[test]
+    fn an_event_that_is_no_chunk_is_refused() {
+        for event in ["{", r#"{"choices": [3]}"#, r#"{"choices": [{"delta": "x", "text": "{}"}]}"#] {
+            let mut shaper = CallShaper::new(ForcedCall::Function("weather".into()), "call_1".into());
+            assert_eq!(
+                shaper.reshape(event.as_bytes()).unwrap_err().kind,
+                Kind::ProtocolViolation,
+                "{event}"
+            );
         }
     }
 
