@@ -20,6 +20,7 @@ mod engine;
 mod generation;
 mod json;
 mod options;
+mod sandbox;
 mod shim;
 mod transform;
 mod transport;
