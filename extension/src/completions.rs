@@ -23,7 +23,7 @@ fn chat_completion_jsonb(request: Jsonb) -> String {
 
 /// The same, from a `json` or a `text`.
 #[pg_extern(sql = false)]
-fn chat_completion_text(request: &str) -> String {
+fn chat_completion_text(request: &[u8]) -> String {
     chat_completion(parse(request, "request"))
 }
 
@@ -37,7 +37,7 @@ fn chat_completion_stream_jsonb(request: Jsonb, batch: bool) -> SetOfIterator<'s
 
 /// The same, from a `json` or a `text`.
 #[pg_extern(sql = false)]
-fn chat_completion_stream_text(request: &str, batch: bool) -> SetOfIterator<'static, String> {
+fn chat_completion_stream_text(request: &[u8], batch: bool) -> SetOfIterator<'static, String> {
     chat_completion_stream(parse(request, "request"), batch)
 }
 
