@@ -26,7 +26,7 @@ fn chat_completion_jsonb(request: Jsonb, request_id: &str) -> String {
 
 /// The same, from a `json` or a `text`.
 #[pg_extern(sql = false)]
-fn chat_completion_text(request: &str, request_id: &str) -> String {
+fn chat_completion_text(request: &[u8], request_id: &str) -> String {
     chat_completion(parse(request, "request"), request_id)
 }
 
@@ -45,7 +45,7 @@ fn chat_completion_stream_jsonb(
 /// The same, from a `json` or a `text`.
 #[pg_extern(sql = false)]
 fn chat_completion_stream_text(
-    request: &str,
+    request: &[u8],
     batch: bool,
     request_id: &str,
 ) -> SetOfIterator<'static, String> {

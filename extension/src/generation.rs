@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 
 use crate::engine::Engine;
 use crate::requests::Entry;
+use crate::sandbox;
 use crate::shim::{self, WaitSet};
 use crate::transport::Transport;
 
@@ -57,8 +58,9 @@ impl Generation {
             None => Prompt::Messages,
             Some(template) => {
                 let tokens = special_tokens(&engine, template)?;
-                let mut text =
-                    template::render(template, request.messages(), &tokens, template_variables(request))?;
+                let mut text = sandbox::run(&engine.request_id, || {
+                    template::render(template, request.messages(), &tokens, template_variables(request))
+                })?;
                 let begins = !tokens.bos_token.is_empty() && text.starts_with(&tokens.bos_token);
                 if begins && adds_bos_token(&engine)? {
                     text.drain(..tokens.bos_token.len());

@@ -21,6 +21,7 @@ mod generation;
 mod json;
 mod options;
 mod requests;
+mod sandbox;
 mod shim;
 mod transform;
 mod transport;

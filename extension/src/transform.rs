@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::completions::{complete, id};
 use crate::generation::Generation;
-use crate::json::Jsonb;
+use crate::json::{Jsonb, text};
 use crate::report;
 
 /// What is to be continued.
@@ -245,6 +245,14 @@ fn stream(call: Result<Call>) -> SetOfIterator<'static, JsonB> {
     call.and_then(|call| call.stream(&id)).map_or_else(|error| report(error, Some(&id)), SetOfIterator::new)
 }
 
+fn name(task: &[u8]) -> Result<Value> {
+    text(task, "task").map(Value::from)
+}
+
+fn prompt(input: &[u8]) -> Result<Input> {
+    Ok(Input::Texts(vec![text(input, "input")?]))
+}
+
 fn messages(inputs: Vec<Option<Jsonb>>) -> Result<Input> {
     let read = |(index, input): (usize, Option<Jsonb>)| match input {
         Some(input) => input.read(&format!("inputs[{index}]")),
@@ -253,28 +261,29 @@ fn messages(inputs: Vec<Option<Jsonb>>) -> Result<Input> {
     inputs.into_iter().enumerate().map(read).collect::<Result<_>>().map(Input::Messages)
 }
 
-fn texts(inputs: Vec<Option<String>>) -> Result<Input> {
-    let read = |(index, input): (usize, Option<String>)| {
-        input.ok_or_else(|| Error::invalid(format!("inputs[{index}]"), "must not be null"))
+fn texts(inputs: Array<&[u8]>) -> Result<Input> {
+    let read = |(index, input): (usize, Option<&[u8]>)| {
+        let param = format!("inputs[{index}]");
+        text(input.ok_or_else(|| Error::invalid(&param, "must not be null"))?, &param)
     };
-    inputs.into_iter().enumerate().map(read).collect::<Result<_>>().map(Input::Texts)
+    inputs.iter().enumerate().map(read).collect::<Result<_>>().map(Input::Texts)
 }
 
 // The overloads. `cache` is accepted and means nothing, as in PostgresML: engines keep models.
 
 #[pg_extern(sql = false)]
-fn transform_text_texts(task: &str, args: Jsonb, inputs: Vec<Option<String>>, _cache: bool) -> JsonB {
-    run(call(Ok(task.into()), args, texts(inputs)))
+fn transform_text_texts(task: &[u8], args: Jsonb, inputs: Array<&[u8]>, _cache: bool) -> JsonB {
+    run(call(name(task), args, texts(inputs)))
 }
 
 #[pg_extern(sql = false)]
-fn transform_jsonb_texts(task: Jsonb, args: Jsonb, inputs: Vec<Option<String>>, _cache: bool) -> JsonB {
+fn transform_jsonb_texts(task: Jsonb, args: Jsonb, inputs: Array<&[u8]>, _cache: bool) -> JsonB {
     run(call(task.read("task"), args, texts(inputs)))
 }
 
 #[pg_extern(sql = false)]
-fn transform_text_messages(task: &str, args: Jsonb, inputs: Vec<Option<Jsonb>>, _cache: bool) -> JsonB {
-    run(call(Ok(task.into()), args, messages(inputs)))
+fn transform_text_messages(task: &[u8], args: Jsonb, inputs: Vec<Option<Jsonb>>, _cache: bool) -> JsonB {
+    run(call(name(task), args, messages(inputs)))
 }
 
 #[pg_extern(sql = false)]
@@ -284,32 +293,32 @@ fn transform_jsonb_messages(task: Jsonb, args: Jsonb, inputs: Vec<Option<Jsonb>>
 
 #[pg_extern(sql = false)]
 fn transform_stream_text_text(
-    task: &str,
+    task: &[u8],
     args: Jsonb,
-    input: String,
+    input: &[u8],
     _cache: bool,
 ) -> SetOfIterator<'static, JsonB> {
-    stream(call(Ok(task.into()), args, Ok(Input::Texts(vec![input]))))
+    stream(call(name(task), args, prompt(input)))
 }
 
 #[pg_extern(sql = false)]
 fn transform_stream_jsonb_text(
     task: Jsonb,
     args: Jsonb,
-    input: String,
+    input: &[u8],
     _cache: bool,
 ) -> SetOfIterator<'static, JsonB> {
-    stream(call(task.read("task"), args, Ok(Input::Texts(vec![input]))))
+    stream(call(task.read("task"), args, prompt(input)))
 }
 
 #[pg_extern(sql = false)]
 fn transform_stream_text_messages(
-    task: &str,
+    task: &[u8],
     args: Jsonb,
     inputs: Vec<Option<Jsonb>>,
     _cache: bool,
 ) -> SetOfIterator<'static, JsonB> {
-    stream(call(Ok(task.into()), args, messages(inputs)))
+    stream(call(name(task), args, messages(inputs)))
 }
 
 #[pg_extern(sql = false)]

@@ -78,7 +78,7 @@ impl Error {
     }
 
     /// An engine's event that is not one of the protocol's.
-    pub(crate) fn not_a_chunk(error: serde_json::Error) -> Self {
+    pub(crate) fn not_a_chunk(error: impl fmt::Display) -> Self {
         Error::new(Kind::ProtocolViolation, format!("the engine sent an event that is no chunk: {error}"))
     }
 

@@ -385,9 +385,9 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n1;";
         for (begun, more) in [(head, "x"), (head, "X: y\r\n"), (chunked, "x")] {
             let mut exchange = Exchange::post(&uri, None, "id", b"{}").unwrap();
-            exchange.buffer().extend_from_slice(begun.as_bytes());
+            exchange.received(begun.as_bytes());
             let refused = (0..100).find_map(|_| {
-                exchange.buffer().extend_from_slice(more.repeat(10_000).as_bytes());
+                exchange.received(more.repeat(10_000).as_bytes());
                 exchange.drain(|_| Ok(())).err()
             });
             assert_eq!(refused.map(|error| error.kind), Some(Kind::ProtocolViolation), "{begun}{more}…");

@@ -114,7 +114,8 @@ fn sum_details(usages: &[&Usage]) -> Option<Map<String, Value>> {
     for (name, value) in usages.iter().filter_map(|usage| usage.completion_tokens_details.as_ref()).flatten()
     {
         let sums = sums.get_or_insert_default();
-        let count = value.as_u64().unwrap_or(0) + sums.get(name).and_then(Value::as_u64).unwrap_or(0);
+        let so_far = sums.get(name).and_then(Value::as_u64).unwrap_or(0);
+        let count = value.as_u64().unwrap_or(0).saturating_add(so_far);
         sums.insert(name.clone(), count.into());
     }
     sums
@@ -169,10 +170,12 @@ impl Progress {
         let usages: Option<Vec<&Usage>> = self.usages.iter().map(Option::as_ref).collect();
         let usages = usages?;
         let first = *usages.first()?;
-        let completion_tokens = usages.iter().map(|usage| usage.completion_tokens).sum();
+        // Saturating: the numbers are an engine's, and can be any.
+        let completion_tokens =
+            usages.iter().fold(0, |sum: u64, usage| sum.saturating_add(usage.completion_tokens));
         Some(Usage {
             completion_tokens,
-            total_tokens: first.prompt_tokens + completion_tokens,
+            total_tokens: first.prompt_tokens.saturating_add(completion_tokens),
             completion_tokens_details: sum_details(&usages),
             ..first.clone()
         })

@@ -27,14 +27,24 @@ impl CallShaper {
     pub fn reshape(&mut self, event: &[u8]) -> Result<Vec<u8>> {
         let mut event: Value = serde_json::from_slice(event).map_err(Error::not_a_chunk)?;
         for choice in event.get_mut("choices").and_then(Value::as_array_mut).into_iter().flatten() {
+            let Value::Object(choice) = choice else {
+                return Err(Error::not_a_chunk("a choice is no object"));
+            };
             let last = choice.get("finish_reason").is_some_and(|reason| !reason.is_null());
             // A text completion has its text beside where a delta would be.
             let text = match choice.get_mut("text") {
                 Some(text) => text.take(),
-                None => choice.pointer_mut("/delta/content").map(Value::take).unwrap_or_default(),
+                None => {
+                    let delta = choice.get_mut("delta");
+                    delta.and_then(|delta| delta.get_mut("content")).map(Value::take).unwrap_or_default()
+                }
             };
             if let Some(calls) = self.push(text.as_str().unwrap_or_default(), last) {
-                choice["delta"]["tool_calls"] = calls;
+                match choice.entry("delta").or_insert(Value::Null) {
+                    Value::Object(delta) => drop(delta.insert("tool_calls".into(), calls)),
+                    delta @ Value::Null => *delta = json!({"tool_calls": calls}),
+                    _ => return Err(Error::not_a_chunk("a delta is no object")),
+                }
             }
             if choice.get("finish_reason") == Some(&json!("stop")) {
                 if !self.opened {
@@ -43,7 +53,7 @@ impl CallShaper {
                         "the engine did not keep to the JSON schema that makes a tool call",
                     ));
                 }
-                choice["finish_reason"] = self.finish_reason().into();
+                choice.insert("finish_reason".into(), self.finish_reason().into());
             }
         }
         Ok(event.to_string().into_bytes())
@@ -113,6 +123,18 @@ fn called_name(before: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_that_is_no_chunk_is_refused() {
+        for event in ["{", r#"{"choices": [3]}"#, r#"{"choices": [{"delta": "x", "text": "{}"}]}"#] {
+            let mut shaper = CallShaper::new(ForcedCall::Function("weather".into()), "call_1".into());
+            assert_eq!(
+                shaper.reshape(event.as_bytes()).unwrap_err().kind,
+                Kind::ProtocolViolation,
+                "{event}"
+            );
+        }
+    }
 
     /// The name, the arguments and the finish_reason of a call whose text comes in pieces.
     fn shape(forced: ForcedCall, text: &str, step: usize) -> (String, String, Value) {
