@@ -124,6 +124,10 @@ impl Generation {
     ///
     /// Rows made from earlier events are pushed to the client before any waiting.
     pub fn advance(&mut self, reply: &mut impl Reply) -> Result<bool> {
+        self.step(reply).map_err(|error| error.request(self.engine.request_id.to_string_lossy()))
+    }
+
+    fn step(&mut self, reply: &mut impl Reply) -> Result<bool> {
         let Generation { engine, choices, shapers, no_top_logprobs, wait, received, entry, tokens } = self;
         loop {
             let mut progress = false;
