@@ -6,9 +6,10 @@
 use std::borrow::Cow;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use pgml_protocol::chunk::EngineChunk;
 use pgml_protocol::exchange::Exchange;
 use pgml_protocol::logprobs::drop_alternatives;
-use pgml_protocol::reply::{EngineChunk, Head, Reply};
+use pgml_protocol::reply::{Head, Reply};
 use pgml_protocol::template::{self, SpecialTokens};
 use pgml_protocol::tool_call::CallShaper;
 use pgml_protocol::{Error, Kind, Request, Result};

@@ -6,7 +6,8 @@
 
 use std::collections::VecDeque;
 
-use pgml_protocol::reply::{Completion, EngineChunk, Head, Reply};
+use pgml_protocol::chunk::EngineChunk;
+use pgml_protocol::reply::{Completion, Head, Reply};
 use pgml_protocol::{Error, Kind, Request, Result};
 use pgrx::JsonB;
 use pgrx::prelude::*;
