@@ -232,7 +232,7 @@ def call(index: int, **fields: Any) -> bytes:
 
 
 TOOL_CALLS: list[Step] = [
-    *(head(), chunk("Let me see.")),
+    *(head(), ROLE, chunk("Let me"), chunk(" see.")),
     call(0, id="a", type="function", function={"name": "weather", "arguments": ""}),
     call(0, function={"arguments": '{"city":'}),
     call(0, function={"arguments": ' "Rome"}'}),

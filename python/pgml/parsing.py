@@ -98,7 +98,11 @@ def pydantic_function_tool(
         description: What the tool does. Default None: the model's docstring.
 
     """
-    function = {"name": name or model.__name__, "strict": True, "parameters": _schema(model)}
+    function = {
+        "name": name or model.__name__,
+        "strict": True,
+        "parameters": _schema("model", model),
+    }
     if description or model.__doc__:
         function["description"] = description or model.__doc__
     return {"type": "function", "function": PydanticFunction(function, model)}
@@ -109,7 +113,7 @@ def schema_format(form: Any) -> Any:
     if not isinstance(form, type):
         return form
     model = cast("type[Any]", form)
-    schema = {"name": model.__name__, "strict": True, "schema": _schema(model)}
+    schema = {"name": model.__name__, "strict": True, "schema": _schema("response_format", model)}
     return {"type": "json_schema", "json_schema": schema}
 
 
@@ -151,7 +155,7 @@ def _arguments(arguments: str, function: Mapping[str, Any]) -> Any:
     return json.loads(arguments) if function.get("strict") else None
 
 
-def _schema(model: type[Any]) -> Any:
+def _schema(argument: str, model: type[Any]) -> Any:
     if not hasattr(model, "model_json_schema"):
-        raise TypeError(f"must be a pydantic model, not {model!r}")
+        raise TypeError(f"{argument}: must be a pydantic model, not {model!r}")
     return model.model_json_schema()
