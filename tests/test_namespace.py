@@ -29,7 +29,7 @@ from engine import (
     head,
 )
 from pgml.objects import Model, ModelList
-from pgml.objects import ParsedChatCompletion as Parsed
+from pgml.parsing import ParsedChatCompletion as Parsed
 
 # No test waits for this: the engine that it is for never answers.
 AT_ONCE = 0.05
