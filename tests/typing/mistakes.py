@@ -45,6 +45,9 @@ client.chat.completions.parse(MODEL, HI, int)  # error
 client.chat.completions.parse(model=MODEL, messages=HI, response_format="json")  # error
 client.chat.completions.parse(model=MODEL, messages=HI, stream=True)  # error
 client.chat.completions.parse(model=MODEL, messages=HI, top_k=1)  # error
+client.chat.completions.stream(model=MODEL, messages=HI, top_k=1)  # error
+for _ in client.chat.completions.stream(model=MODEL, messages=HI):  # error
+    pass
 pgml.pydantic_function_tool("Weather")  # error
 client.completions  # error  # noqa: B018
 client.models.list().next  # error  # noqa: B018

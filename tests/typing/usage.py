@@ -257,6 +257,24 @@ def structured_output() -> Weather | None:
     )
 
 
+def events() -> None:
+    with client.chat.completions.stream(
+        model=MODEL, messages=[], response_format=Weather
+    ) as stream:
+        for event in stream:
+            assert_type(event.type, str)
+            print(event.delta)
+        assert_type(stream.get_final_completion().choices[0].message.content, str | None)
+
+
+async def asynchronous_events() -> None:
+    completions = AsyncOpenSourceAI().chat.completions
+    async with completions.stream(model=MODEL, messages=[], n=1) as stream:
+        async for event in stream:
+            print(event.type)
+        print((await stream.get_final_completion()).usage, stream.current_completion_snapshot.id)
+
+
 async def parsed_tools() -> Any:
     completion = await AsyncOpenSourceAI().chat.completions.parse(
         model=MODEL,
