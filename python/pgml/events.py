@@ -260,7 +260,7 @@ def _merge(so_far: Any, piece: Any) -> None:
             _extend(before, value)
 
 
-def _extend(so_far: list[Any], pieces: list[Any]) -> None:
+def _extend(so_far: Any, pieces: Any) -> None:
     """Add parts to a list, or to the parts of it that they belong to."""
     for piece in pieces:
         part = _part(so_far, piece)
