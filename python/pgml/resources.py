@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from pgml.events import Accumulator, AsyncEventStreamManager, EventStreamManager
 from pgml.parsing import ParsedChatCompletion, functions_of, listed, read, schema_format
 from pgml.request import Caller, request_body
 from pgml.types import NOT_GIVEN, NotGiven
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from pgml._pgml import AsyncChatCompletionStream, ChatCompletionStream
+    from pgml.events import AsyncEventStreamManager, EventStreamManager
     from pgml.objects import ChatCompletion
     from pgml.types import Message, Parameters, ParseParameters
     from pgml.types import Model as ModelParam
@@ -191,6 +191,9 @@ class Completions:
             ``get_final_completion()`` too.
 
         """
+        # Not at the top: `import pgml` has to be quick, and few want this.
+        from pgml.events import Accumulator, EventStreamManager
+
         parameters["tools"] = tools = listed(parameters.get("tools"))
         form = schema_format(response_format)
         return EventStreamManager(
@@ -340,6 +343,9 @@ class AsyncCompletions:
         **parameters: Unpack[ParseParameters],
     ) -> AsyncEventStreamManager:
         """Create a chat completion, told as events while it is made; see ``Completions.stream``."""
+        # Not at the top: `import pgml` has to be quick, and few want this.
+        from pgml.events import Accumulator, AsyncEventStreamManager
+
         parameters["tools"] = tools = listed(parameters.get("tools"))
         form = schema_format(response_format)
         return AsyncEventStreamManager(
