@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import httpx2
 import openai
 import pgml
 import psycopg
-import pydantic
 import pytest
-from conftest import QUESTION, text
-from engine import DONE, HANG, ROLE, Engine, answer, chunk, event, head
-from test_namespace import ASKED, AT_ONCE, Face
-
-
-@pytest.fixture(params=[pgml.OpenSourceAI, pgml.AsyncOpenSourceAI], ids=["sync", "async"])
-def face(database_url: str, deadline: None, request: pytest.FixtureRequest) -> Face:
-    return Face(request.param(database_url, max_retries=0))
-
+from asked import ASKED, AT_ONCE
+from conftest import Face, text
+from engine import DONE, HANG, ROLE, Engine, answer, chunk, head
 
 # close --------------------------------------------------------------------------------------------
 
@@ -132,77 +124,3 @@ def test_both_names_of_a_copy(database_url: str) -> None:
     for other in (client.copy(max_retries=7), client.with_options(max_retries=7)):
         assert (type(other), other.timeout, other.max_retries) == (pgml.OpenSourceAI, None, 7)
     assert client.copy(max_retries=None).max_retries == client.max_retries == 2
-
-
-# parse --------------------------------------------------------------------------------------------
-
-
-class Weather(pydantic.BaseModel):
-    """What the weather is like."""
-
-    city: Literal["Paris", "Rome"]
-
-
-def call(name: str, arguments: str) -> bytes:
-    made = {"index": 0, "id": "c", "type": "function"}
-    delta = {"tool_calls": [{**made, "function": {"name": name, "arguments": arguments}}]}
-    return event({"choices": [{"index": 0, "delta": delta, "finish_reason": "tool_calls"}]})
-
-
-async def test_the_arguments_of_a_call_are_read(face: Face, model: str) -> None:
-    for make in (pgml.pydantic_function_tool, openai.pydantic_function_tool):
-        completion = await face.parse(
-            model=model,
-            messages=QUESTION,
-            tools=iter([make(Weather)]),
-            tool_choice="required",
-            max_tokens=60,
-        )
-        message = completion.choices[0].message
-        assert message.parsed is None
-        function = message.tool_calls[0].function
-        assert function.parsed_arguments == Weather.model_validate_json(function.arguments)
-
-
-async def test_arguments_of_tools_that_have_no_model(face: Face, engine: Engine) -> None:
-    def tool(name: str, **more: Any) -> dict[str, Any]:
-        return {"type": "function", "function": {"name": name, **more}}
-
-    tools = [tool("strict", strict=True), tool("loose")]
-    for name, read in (("strict", {"a": 1}), ("loose", None), ("unknown", None)):
-        engine.expect(head(), ROLE, call(name, '{"a": 1}'), DONE)
-        completion = await face.parse(**ASKED, tools=tools)
-        function = completion.choices[0].message.tool_calls[0].function
-        assert function.parsed_arguments == read
-        assert json.loads(completion.to_json())["choices"][0]["message"]["parsed"] is None
-
-
-async def test_a_message_with_arguments_that_were_read_goes_back(
-    face: Face, engine: Engine
-) -> None:
-    engine.expect(head(), ROLE, call("Weather", '{"city": "Rome"}'), DONE)
-    tools = [pgml.pydantic_function_tool(Weather)]
-    message = (await face.parse(**ASKED, tools=tools)).choices[0].message
-    exchange = engine.expect(answer("hi"))
-    await face.create(model="scripted", messages=[*QUESTION, message])
-    sent = exchange.body["messages"][1]["tool_calls"][0]["function"]
-    assert (sent["name"], sent["arguments"]) == ("Weather", '{"city": "Rome"}')
-
-
-def test_a_pydantic_tool_is_openais() -> None:
-    ours, theirs = pgml.pydantic_function_tool(Weather), openai.pydantic_function_tool(Weather)
-    for tool in (ours, theirs):
-        # openai's adds what strict schemas of its own service need.
-        tool["function"]["parameters"].pop("additionalProperties", None)
-    assert ours == theirs
-    named = pgml.pydantic_function_tool(Weather, name="w", description="d")["function"]
-    assert (named["name"], named["description"]) == ("w", "d")
-    with pytest.raises(TypeError, match="must be a pydantic model"):
-        pgml.pydantic_function_tool(dict)
-
-
-async def test_where_parse_once_was(face: Face, engine: Engine) -> None:
-    engine.expect(answer('{"city": "Rome"}'))
-    completions = face.client.beta.chat.completions
-    completion = await face._wait(completions.parse(**ASKED, response_format=Weather))
-    assert completion.choices[0].message.parsed == Weather(city="Rome")

@@ -78,6 +78,7 @@ impl Error {
     }
 
     /// An engine's event that is not one of the protocol's.
+    #[cfg(feature = "engine")]
     pub(crate) fn not_a_chunk(error: serde_json::Error) -> Self {
         Error::new(Kind::ProtocolViolation, format!("the engine sent an event that is no chunk: {error}"))
     }
