@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import inspect
 import json
 import os
 import shutil
@@ -298,6 +299,43 @@ class Call:
 @pytest.fixture(params=["sync", "async"])
 def call(client: pgml.OpenSourceAI, request: pytest.FixtureRequest) -> Call:
     return Call(client, request.param)
+
+
+class Face:
+    """`OpenSourceAI` or `AsyncOpenSourceAI`, both awaited."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def with_options(self, **options: Any) -> Face:
+        return Face(self.client.with_options(**options))
+
+    async def _wait(self, result: Any) -> Any:
+        if inspect.isawaitable(result):
+            return await asyncio.wait_for(result, PATIENCE)
+        return result
+
+    async def create(self, **asked: Any) -> Any:
+        return await self._wait(self.client.chat.completions.create(**asked))
+
+    async def parse(self, **asked: Any) -> Any:
+        return await self._wait(self.client.chat.completions.parse(**asked))
+
+    async def stream(self, **asked: Any) -> Stream:
+        raw = await self.create(stream=True, **asked)
+        wrap = AsyncStream if isinstance(self.client, pgml.AsyncOpenSourceAI) else Stream
+        return wrap(raw)
+
+    async def models(self) -> Any:
+        return await self._wait(self.client.models.list())
+
+    async def retrieve(self, name: str) -> Any:
+        return await self._wait(self.client.models.retrieve(name))
+
+
+@pytest.fixture(params=[pgml.OpenSourceAI, pgml.AsyncOpenSourceAI], ids=["sync", "async"])
+def face(database_url: str, deadline: None, request: pytest.FixtureRequest) -> Face:
+    return Face(request.param(database_url, max_retries=0))
 
 
 def text(chunks: list[Any], index: int = 0) -> str:

@@ -80,8 +80,9 @@ impl Error {
     }
 
     /// An engine's event that is not one of the protocol's.
-    pub(crate) fn not_a_chunk(error: impl fmt::Display) -> Self {
-        Error::new(Kind::ProtocolViolation, format!("the engine sent an event that is no chunk: {error}"))
+    #[cfg(feature = "engine")]
+    pub(crate) fn not_a_chunk(problem: impl fmt::Display) -> Self {
+        Error::new(Kind::ProtocolViolation, format!("the engine sent an event that is no chunk: {problem}"))
     }
 
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
