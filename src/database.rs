@@ -1,12 +1,13 @@
 //! Connections to the database, and what it can do.
 
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, RecycleResult, Timeouts};
 use futures_util::FutureExt;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection, Row};
+use tracing::debug;
 
 use crate::client::{Dialect, Options, Streaming};
 use crate::error::{Error, Kind, Result};
@@ -34,8 +35,12 @@ impl Manager for Connector {
     type Error = Error;
 
     async fn create(&self) -> Result<PgConnection> {
+        let begun = Instant::now();
         match tokio::time::timeout(self.timeout, self.options.connect()).await {
-            Ok(Ok(connection)) => Ok(connection),
+            Ok(Ok(connection)) => {
+                debug!(database = self.description, took = ?begun.elapsed(), "connected");
+                Ok(connection)
+            }
             Ok(Err(error)) => Err(self.cannot_connect(error)),
             Err(_) => Err(Error::new(
                 Kind::Timeout,
@@ -124,8 +129,18 @@ impl Database {
                 ),
             )
             .hint("Raise max_connections or acquire_timeout, or read and close streams sooner.")),
+            Err(PoolError::Closed) => Err(Error::new(Kind::Connection, "the client has been closed")),
             Err(error) => Err(Error::new(Kind::Connection, error.to_string())),
         }
+    }
+
+    /// Closes idle connections at once, and those in use when they come back. There will be no more.
+    pub fn close(&self) {
+        self.pool.close();
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.pool.is_closed()
     }
 
     /// Runs a statement on a connection of the pool.
@@ -144,6 +159,7 @@ impl Database {
                 Err(error)
                     if error.spoils_connection() && error.is_passing() && !rows.started() && !lease.fresh =>
                 {
+                    debug!(%error, "an idle connection was lost: all idle ones are closed");
                     // What other idle connections there are is as dead as this one.
                     self.pool.retain(|_, _| false);
                 }

@@ -83,7 +83,8 @@ class Engine:
         """Listen, and return the port."""
         self._thread.start()
         self._server = self._run(asyncio.start_server(self._accept, "127.0.0.1", 0))
-        return self._server.sockets[0].getsockname()[1]
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        return self.port
 
     def stop(self) -> None:
         self._run(self._shut_down())

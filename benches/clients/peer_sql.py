@@ -14,11 +14,9 @@ def body(model: str) -> str:
 
 
 def text(row: Sequence[Any]) -> str:
-    """The text of a row, which is a chunk or an array of chunks."""
-    chunks = json.loads(row[0])
-    if isinstance(chunks, dict):
-        chunks = [chunks]
-    return "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
+    """The text of a row: a chunk, which may have the choices of several."""
+    choices = json.loads(row[0])["choices"]
+    return "".join(choice["delta"].get("content") or "" for choice in choices)
 
 
 def count(row: Sequence[Any]) -> int:

@@ -1,7 +1,7 @@
 //! `pgml.chat_completion` and `pgml.chat_completion_stream`.
 
 use pgml_protocol::reply::{ChunkStream, Completion};
-use pgml_protocol::{Request, Result};
+use pgml_protocol::{Error, Request, Result};
 use pgrx::prelude::*;
 use serde_json::Value;
 
@@ -9,8 +9,8 @@ use crate::generation::Generation;
 use crate::json::{Jsonb, parse};
 use crate::report;
 
-/// A row that carries several chunks grows to about this size at most.
-const MAX_ROW: usize = 64 << 10;
+/// A request's id is no longer than this.
+const MAX_ID: usize = 128;
 
 // These return text to pgrx and are declared to return json in SQL: in memory the two are one, and
 // what they return has just been written as JSON, so nothing needs to parse it again.
@@ -20,40 +20,67 @@ const MAX_ROW: usize = 64 << 10;
 
 /// One OpenAI `chat.completion` object for an OpenAI request body.
 #[pg_extern(sql = false)]
-fn chat_completion_jsonb(request: Jsonb) -> String {
-    chat_completion(request.read("request"))
+fn chat_completion_jsonb(request: Jsonb, request_id: &str) -> String {
+    chat_completion(request.read("request"), request_id)
 }
 
 /// The same, from a `json` or a `text`.
 #[pg_extern(sql = false)]
-fn chat_completion_text(request: &str) -> String {
-    chat_completion(parse(request, "request"))
+fn chat_completion_text(request: &[u8], request_id: &str) -> String {
+    chat_completion(parse(request, "request"), request_id)
 }
 
 /// The `chat.completion.chunk` objects of an OpenAI request body, each pushed as it is made.
 ///
-/// With `batch`, chunks that are there at the same time come in one row, as a JSON array.
+/// With `batch`, chunks that are there at the same time come as one, which has the choices of all.
 #[pg_extern(sql = false)]
-fn chat_completion_stream_jsonb(request: Jsonb, batch: bool) -> SetOfIterator<'static, String> {
-    chat_completion_stream(request.read("request"), batch)
+fn chat_completion_stream_jsonb(
+    request: Jsonb,
+    batch: bool,
+    request_id: &str,
+) -> SetOfIterator<'static, String> {
+    chat_completion_stream(request.read("request"), batch, request_id)
 }
 
 /// The same, from a `json` or a `text`.
 #[pg_extern(sql = false)]
-fn chat_completion_stream_text(request: &str, batch: bool) -> SetOfIterator<'static, String> {
-    chat_completion_stream(parse(request, "request"), batch)
+fn chat_completion_stream_text(
+    request: &[u8],
+    batch: bool,
+    request_id: &str,
+) -> SetOfIterator<'static, String> {
+    chat_completion_stream(parse(request, "request"), batch, request_id)
 }
 
-fn chat_completion(body: Result<Value>) -> String {
+fn chat_completion(body: Result<Value>, request_id: &str) -> String {
+    let id = id(request_id);
     body.and_then(Request::parse)
-        .and_then(|request| complete(Generation::chat(&request)?, request.n))
-        .map_or_else(|error| report(error), |completion| completion.json())
+        .and_then(|request| complete(Generation::chat(&request, &id)?, request.n))
+        .map_or_else(|error| report(error, Some(&id)), |completion| completion.json())
 }
 
-fn chat_completion_stream(body: Result<Value>, batch: bool) -> SetOfIterator<'static, String> {
+fn chat_completion_stream(
+    body: Result<Value>,
+    batch: bool,
+    request_id: &str,
+) -> SetOfIterator<'static, String> {
+    let id = id(request_id);
     body.and_then(Request::parse)
-        .and_then(|request| Rows::start(&request, batch))
-        .map_or_else(|error| report(error), SetOfIterator::new)
+        .and_then(|request| Rows::start(&request, &id, batch))
+        .map_or_else(|error| report(error, Some(&id)), SetOfIterator::new)
+}
+
+/// The id that a request goes by: the caller's, or a new one.
+pub fn id(given: &str) -> String {
+    if given.is_empty() {
+        return format!("chatcmpl-{}", uuid::Uuid::new_v4().simple());
+    }
+    // It becomes a header of the request to the engine, and a line in logs.
+    if given.len() > MAX_ID || !given.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let problem = format!("must be at most {MAX_ID} visible ASCII characters");
+        report(Error::invalid("request_id", problem), None);
+    }
+    given.to_owned()
 }
 
 /// Runs a generation to its end.
@@ -69,45 +96,34 @@ struct Rows {
     /// `None` when the engine has ended.
     generation: Option<Generation>,
     stream: ChunkStream,
+    id: String,
     batch: bool,
     usage_due: bool,
 }
 
 impl Rows {
-    fn start(request: &Request, batch: bool) -> Result<Rows> {
-        let (generation, head) = Generation::chat(request)?;
+    fn start(request: &Request, id: &str, batch: bool) -> Result<Rows> {
+        let (generation, head) = Generation::chat(request, id)?;
         let stream = ChunkStream::new(head, request.n);
-        Ok(Rows { generation: Some(generation), stream, batch, usage_due: request.include_usage })
+        let usage_due = request.include_usage;
+        Ok(Rows { generation: Some(generation), stream, id: id.to_owned(), batch, usage_due })
     }
 
     fn row(&mut self) -> Result<Option<String>> {
-        while self.stream.ready.is_empty() {
+        loop {
+            let ready = if self.batch { self.stream.take_all() } else { self.stream.take_one() };
+            if ready.is_some() {
+                return Ok(ready);
+            }
             match &mut self.generation {
                 Some(generation) => {
                     if !generation.advance(&mut self.stream)? {
                         self.generation = None;
                     }
                 }
-                None if self.usage_due => {
-                    self.usage_due = false;
-                    self.stream.ready.push_back(self.stream.usage_chunk());
-                }
-                None => return Ok(None),
+                None => return Ok(std::mem::take(&mut self.usage_due).then(|| self.stream.usage_chunk())),
             }
         }
-        let Some(first) = self.stream.ready.pop_front() else { return Ok(None) };
-        if !self.batch || self.stream.ready.is_empty() {
-            return Ok(Some(first));
-        }
-        let mut row = format!("[{first}");
-        while row.len() < MAX_ROW
-            && let Some(chunk) = self.stream.ready.pop_front()
-        {
-            row.push(',');
-            row.push_str(&chunk);
-        }
-        row.push(']');
-        Ok(Some(row))
     }
 }
 
@@ -115,6 +131,6 @@ impl Iterator for Rows {
     type Item = String;
 
     fn next(&mut self) -> Option<String> {
-        self.row().unwrap_or_else(|error| report(error))
+        self.row().unwrap_or_else(|error| report(error, Some(&self.id)))
     }
 }

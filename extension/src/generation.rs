@@ -3,16 +3,20 @@
 //! Every choice is a request of its own to the engine. Any engine can do that, many cannot do
 //! `n`, and usage is then counted right. All of them share one wait set.
 
+use std::borrow::Cow;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use pgml_protocol::exchange::Exchange;
+use pgml_protocol::logprobs::drop_alternatives;
 use pgml_protocol::reply::{EngineChunk, Head, Reply};
 use pgml_protocol::template::{self, SpecialTokens};
-use pgml_protocol::tools::CallShaper;
+use pgml_protocol::tool_call::CallShaper;
 use pgml_protocol::{Error, Kind, Request, Result};
 use serde_json::{Map, Value, json};
 
 use crate::engine::Engine;
+use crate::requests::Entry;
+use crate::sandbox;
 use crate::shim::{self, WaitSet};
 use crate::transport::Transport;
 
@@ -33,7 +37,12 @@ pub struct Generation {
     choices: Vec<Option<Connection>>,
     /// For each choice that has to be a tool call, what makes it one.
     shapers: Vec<CallShaper>,
+    no_top_logprobs: bool,
     wait: Option<WaitSet>,
+    /// Where bytes are received to, [`READ_SIZE`] at a time.
+    received: Box<[u8]>,
+    entry: Entry,
+    tokens: u64,
 }
 
 struct Connection {
@@ -43,14 +52,15 @@ struct Connection {
 
 impl Generation {
     /// Sends a chat completion request to the engine that serves its model.
-    pub fn chat(request: &Request) -> Result<(Generation, Head)> {
-        let engine = Engine::find(request)?;
+    pub fn chat(request: &Request, id: &str) -> Result<(Generation, Head)> {
+        let engine = Engine::find(request, id)?;
         let prompt = match &request.chat_template {
             None => Prompt::Messages,
             Some(template) => {
                 let tokens = special_tokens(&engine, template)?;
-                let mut text =
-                    template::render(template, request.messages(), &tokens, template_variables(request))?;
+                let mut text = sandbox::run(&engine.request_id, || {
+                    template::render(template, request.messages(), &tokens, template_variables(request))
+                })?;
                 let begins = !tokens.bos_token.is_empty() && text.starts_with(&tokens.bos_token);
                 if begins && adds_bos_token(&engine)? {
                     text.drain(..tokens.bos_token.len());
@@ -58,17 +68,18 @@ impl Generation {
                 Prompt::Text(text)
             }
         };
-        Generation::start(request, engine, prompt)
+        Generation::start(request, id, engine, prompt)
     }
 
     /// Sends a text to be continued, without any template.
-    pub fn text(request: &Request, text: String) -> Result<(Generation, Head)> {
-        Generation::start(request, Engine::find(request)?, Prompt::Text(text))
+    pub fn text(request: &Request, id: &str, text: String) -> Result<(Generation, Head)> {
+        Generation::start(request, id, Engine::find(request, id)?, Prompt::Text(text))
     }
 
-    fn start(request: &Request, engine: Engine, prompt: Prompt) -> Result<(Generation, Head)> {
+    fn start(request: &Request, id: &str, engine: Engine, prompt: Prompt) -> Result<(Generation, Head)> {
+        let entry = Entry::begin(&engine.request_id, &request.model);
         let head = Head {
-            id: format!("chatcmpl-{}", uuid::Uuid::new_v4().simple()),
+            id: id.to_owned(),
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             model: request.model.clone(),
         };
@@ -95,7 +106,17 @@ impl Generation {
             let id = |index| format!("call_{}_{index}", uuid::Uuid::new_v4().simple());
             (0..request.n).map(move |index| CallShaper::new(forced.clone(), id(index)))
         });
-        Ok((Generation { engine, choices, shapers: shapers.collect(), wait: None }, head))
+        let generation = Generation {
+            engine,
+            choices,
+            shapers: shapers.collect(),
+            no_top_logprobs: request.no_top_logprobs,
+            wait: None,
+            received: vec![0; READ_SIZE].into(),
+            entry,
+            tokens: 0,
+        };
+        Ok((generation, head))
     }
 
     /// Waits until the engine has sent something, and gives it to `reply`. False when the engine
@@ -103,14 +124,14 @@ impl Generation {
     ///
     /// Rows made from earlier events are pushed to the client before any waiting.
     pub fn advance(&mut self, reply: &mut impl Reply) -> Result<bool> {
-        let Generation { engine, choices, shapers, wait } = self;
+        let Generation { engine, choices, shapers, no_top_logprobs, wait, received, entry, tokens } = self;
         loop {
             let mut progress = false;
             for (index, choice) in choices.iter_mut().enumerate() {
                 let Some(connection) = choice else { continue };
                 connection.send(engine)?;
-                let received = connection.receive(engine)?;
-                if !received && !connection.exchange.is_ended() {
+                let came = connection.receive(engine, received)?;
+                if !came && !connection.exchange.is_ended() {
                     continue;
                 }
                 progress = true;
@@ -120,14 +141,21 @@ impl Generation {
                     .drain(|data| {
                         if done || data == b"[DONE]" {
                             done = true;
-                        } else if let Some(shaper) = shapers.get_mut(index) {
-                            reply.chunk(index, &EngineChunk::parse(&shaper.reshape(data)?)?)?;
-                        } else {
-                            reply.chunk(index, &EngineChunk::parse(data)?)?;
+                            return Ok(());
                         }
-                        Ok(())
+                        // One event is one token, as engines have it.
+                        *tokens += 1;
+                        let mut data = Cow::Borrowed(data);
+                        if *no_top_logprobs {
+                            data = drop_alternatives(&data)?.into();
+                        }
+                        if let Some(shaper) = shapers.get_mut(index) {
+                            data = shaper.reshape(&data)?.into();
+                        }
+                        reply.chunk(index, &EngineChunk::parse(&data)?)
                     })
                     .map_err(|error| engine.blame(error))?;
+                entry.set_tokens(*tokens);
                 if done || connection.exchange.is_ended() {
                     reply.end(index).map_err(|error| engine.blame(error))?;
                     *choice = None;
@@ -146,7 +174,7 @@ impl Generation {
             for (position, connection) in open.iter().enumerate() {
                 wait.set_writable(position, connection.has_to_send());
             }
-            if !wait.wait(engine.read_timeout) {
+            if !wait.wait(engine.read_timeout, &engine.request_id) {
                 let error = format!("{} sent nothing for {:?}", engine.label(), engine.read_timeout);
                 return Err(Error::new(Kind::Timeout, error)
                     .hint("The server's option read_timeout sets this limit."));
@@ -174,19 +202,17 @@ impl Connection {
     }
 
     /// Whether anything was received.
-    fn receive(&mut self, engine: &Engine) -> Result<bool> {
-        let buffer = self.exchange.buffer();
-        let filled = buffer.len();
-        buffer.resize(filled + READ_SIZE, 0);
-        let result = self.transport.read(&mut buffer[filled..]);
-        buffer.truncate(filled + result.as_ref().ok().copied().flatten().unwrap_or(0));
-        match result {
+    fn receive(&mut self, engine: &Engine, buffer: &mut [u8]) -> Result<bool> {
+        match self.transport.read(buffer) {
             Ok(None) => Ok(false),
             Ok(Some(0)) => {
                 self.exchange.closed().map_err(|error| engine.blame(error))?;
                 Ok(true)
             }
-            Ok(Some(_)) => Ok(true),
+            Ok(Some(count)) => {
+                self.exchange.received(&buffer[..count]);
+                Ok(true)
+            }
             Err(error) => Err(lost(engine, &error)),
         }
     }
@@ -265,9 +291,10 @@ fn ask(engine: &Engine, exchange: Result<Exchange>) -> Result<Value> {
     let mut connection = Connection { transport: Transport::connect(engine)?, exchange };
     let deadline = Instant::now() + engine.connect_timeout;
     let wait = WaitSet::new(&[connection.transport.socket()]);
+    let mut buffer = vec![0; READ_SIZE];
     loop {
         connection.send(engine)?;
-        let received = connection.receive(engine);
+        let received = connection.receive(engine, &mut buffer);
         if let Some(document) = connection.exchange.document()? {
             return Ok(document);
         }
@@ -278,7 +305,7 @@ fn ask(engine: &Engine, exchange: Result<Exchange>) -> Result<Value> {
         }
         wait.set_writable(0, connection.has_to_send());
         let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() || !wait.wait(left) {
+        if left.is_zero() || !wait.wait(left, &engine.request_id) {
             return Ok(Value::Null);
         }
     }

@@ -71,20 +71,30 @@ pgml_wait_writable(WaitEventSet *set, int position, bool writable)
 	ModifyWaitEvent(set, position, writable ? WL_SOCKET_READABLE | WL_SOCKET_WRITEABLE : WL_SOCKET_READABLE, NULL);
 }
 
+static void
+name_request(void *request_id)
+{
+	errcontext("pgml request %s", (char *) request_id);
+}
+
 /*
  * Waits until a socket is ready: true, or until the time is over: false. Raises an error when the
- * statement is cancelled, and ends the backend when its client is gone.
+ * statement is cancelled, and ends the backend when its client is gone; both name the request.
  */
 bool
-pgml_wait(WaitEventSet *set, long timeout_ms)
+pgml_wait(WaitEventSet *set, long timeout_ms, char *request_id)
 {
+	ErrorContextCallback context = {error_context_stack, name_request, request_id};
 	WaitEvent	event;
+	bool		ready;
 
+	error_context_stack = &context;
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (WaitEventSetWait(set, timeout_ms, &event, 1, PG_WAIT_EXTENSION) == 0)
-			return false;
+		ready = WaitEventSetWait(set, timeout_ms, &event, 1, PG_WAIT_EXTENSION) > 0;
+		if (!ready)
+			break;
 		if (event.events & WL_LATCH_SET)
 		{
 			ResetLatch(MyLatch);
@@ -96,8 +106,10 @@ pgml_wait(WaitEventSet *set, long timeout_ms)
 			InterruptPending = true;
 			continue;
 		}
-		return true;
+		break;
 	}
+	error_context_stack = context.previous;
+	return ready;
 }
 
 void

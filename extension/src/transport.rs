@@ -120,7 +120,7 @@ fn open(address: &SockAddr, engine: &Engine) -> Result<Socket> {
     }
     let wait = WaitSet::new(&[socket.as_raw_fd()]);
     wait.set_writable(0, true);
-    if !wait.wait(engine.connect_timeout) {
+    if !wait.wait(engine.connect_timeout, &engine.request_id) {
         return Err(did_not_answer(engine));
     }
     match socket.take_error() {
@@ -143,7 +143,7 @@ fn shake_hands(
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 wait.set_writable(0, stream.conn.wants_write());
                 let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() || !wait.wait(left) {
+                if left.is_zero() || !wait.wait(left, &engine.request_id) {
                     return Err(did_not_answer(engine));
                 }
             }

@@ -77,6 +77,11 @@ impl Error {
         }
     }
 
+    /// An engine's event that is not one of the protocol's.
+    pub(crate) fn not_a_chunk(error: impl fmt::Display) -> Self {
+        Error::new(Kind::ProtocolViolation, format!("the engine sent an event that is no chunk: {error}"))
+    }
+
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
         self

@@ -13,8 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::engine_error::engine_error;
 use crate::error::{Error, Kind, Result};
-use crate::exchange::engine_error;
 
 /// One event of an engine, as far as we read it. What is only passed on stays raw JSON.
 #[derive(Deserialize)]
@@ -45,9 +45,7 @@ struct EngineChoice<'a> {
 impl<'a> EngineChunk<'a> {
     /// Reads an event. An event that carries an error becomes that error.
     pub fn parse(data: &'a [u8]) -> Result<EngineChunk<'a>> {
-        let chunk: EngineChunk = serde_json::from_slice(data).map_err(|error| {
-            Error::new(Kind::ProtocolViolation, format!("the engine sent an event that is no chunk: {error}"))
-        })?;
+        let chunk: EngineChunk = serde_json::from_slice(data).map_err(Error::not_a_chunk)?;
         match &chunk.error {
             None | Some(Value::Null) => Ok(chunk),
             Some(error) => {
@@ -116,7 +114,8 @@ fn sum_details(usages: &[&Usage]) -> Option<Map<String, Value>> {
     for (name, value) in usages.iter().filter_map(|usage| usage.completion_tokens_details.as_ref()).flatten()
     {
         let sums = sums.get_or_insert_default();
-        let count = value.as_u64().unwrap_or(0) + sums.get(name).and_then(Value::as_u64).unwrap_or(0);
+        let so_far = sums.get(name).and_then(Value::as_u64).unwrap_or(0);
+        let count = value.as_u64().unwrap_or(0).saturating_add(so_far);
         sums.insert(name.clone(), count.into());
     }
     sums
@@ -171,10 +170,12 @@ impl Progress {
         let usages: Option<Vec<&Usage>> = self.usages.iter().map(Option::as_ref).collect();
         let usages = usages?;
         let first = *usages.first()?;
-        let completion_tokens = usages.iter().map(|usage| usage.completion_tokens).sum();
+        // Saturating: the numbers are an engine's, and can be any.
+        let completion_tokens =
+            usages.iter().fold(0, |sum: u64, usage| sum.saturating_add(usage.completion_tokens));
         Some(Usage {
             completion_tokens,
-            total_tokens: first.prompt_tokens + completion_tokens,
+            total_tokens: first.prompt_tokens.saturating_add(completion_tokens),
             completion_tokens_details: sum_details(&usages),
             ..first.clone()
         })
@@ -202,37 +203,84 @@ pub trait Reply {
 }
 
 /// A streamed reply: chunks in, chunks out.
+///
+/// What all chunks of a request share is written once, and each chunk is kept as its one choice.
 pub struct ChunkStream {
     progress: Progress,
-    /// The chunks that the caller has not taken yet.
-    pub ready: VecDeque<String>,
-    /// What a chunk of each choice starts with, up to its delta. Empty before its first chunk.
-    openings: Vec<String>,
+    /// What every chunk starts with, up to its choices. Empty before the first.
+    opening: String,
+    /// Whether a chunk of each choice has been made.
+    opened: Vec<bool>,
+    /// The choices of the chunks that the caller has not taken yet, with commas between.
+    ready: String,
+    /// Where each of them ends.
+    ends: VecDeque<usize>,
+    /// How much of `ready` has been taken.
+    taken: usize,
 }
 
 impl ChunkStream {
     pub fn new(head: Head, n: usize) -> Self {
         ChunkStream {
             progress: Progress::new(head, n),
-            ready: VecDeque::new(),
-            openings: vec![String::new(); n],
+            opening: String::new(),
+            opened: vec![false; n],
+            ready: String::new(),
+            ends: VecDeque::new(),
+            taken: 0,
         }
     }
 
-    /// Opens a choice, and those before it: OpenAI's clients take it that choices begin in order.
+    /// The next chunk, if one is ready.
+    pub fn take_one(&mut self) -> Option<String> {
+        let end = self.ends.pop_front()?;
+        let chunk = format!("{}{}]}}", self.opening, &self.ready[self.taken..end]);
+        self.taken = end + 1;
+        if self.ends.is_empty() {
+            self.clear();
+        }
+        Some(chunk)
+    }
+
+    /// All chunks that are ready, as one that has the choices of all.
+    pub fn take_all(&mut self) -> Option<String> {
+        self.ends.back()?;
+        let batch = format!("{}{}]}}", self.opening, &self.ready[self.taken..]);
+        self.clear();
+        Some(batch)
+    }
+
+    fn clear(&mut self) {
+        self.ready.clear();
+        self.ends.clear();
+        self.taken = 0;
+    }
+
+    /// Begins a choice, and those before it: OpenAI's clients take it that choices begin in order.
     fn open(&mut self, index: usize) {
-        for earlier in 0..=index {
-            if self.openings[earlier].is_empty() {
-                let opening = self.progress.opening("chat.completion.chunk");
-                self.openings[earlier] = format!("{opening}\"choices\":[{{\"index\":{earlier},\"delta\":{{");
-                if earlier < index {
-                    self.ready.push_back(format!(
-                        "{}\"role\":\"assistant\",\"content\":\"\"}},\"logprobs\":null,\"finish_reason\":null}}]}}",
-                        self.openings[earlier]
-                    ));
-                }
+        if self.opening.is_empty() {
+            self.opening = self.progress.opening("chat.completion.chunk") + "\"choices\":[";
+        }
+        for earlier in 0..index {
+            if !std::mem::replace(&mut self.opened[earlier], true) {
+                self.begin(earlier);
+                self.ready.push_str("\"role\":\"assistant\",\"content\":\"\"");
+                self.finish("null", None);
             }
         }
+    }
+
+    fn begin(&mut self, index: usize) {
+        if !self.ready.is_empty() {
+            self.ready.push(',');
+        }
+        let _ = write!(self.ready, "{{\"index\":{index},\"delta\":{{");
+    }
+
+    fn finish(&mut self, logprobs: &str, finish_reason: Option<&str>) {
+        let finish_reason = finish_reason.map_or(Cow::from("null"), |reason| json(reason).into());
+        let _ = write!(self.ready, "}},\"logprobs\":{logprobs},\"finish_reason\":{finish_reason}}}");
+        self.ends.push_back(self.ready.len());
     }
 
     /// The closing chunk that `stream_options.include_usage` asks for.
@@ -251,25 +299,26 @@ impl Reply for ChunkStream {
             if choice.news().next().is_none() && choice.logprobs.is_none() && !finished {
                 continue;
             }
-            let mut text;
-            if self.openings[index].is_empty() {
+            let first = !self.opened[index];
+            if first {
                 self.open(index);
-                text = format!("{}\"role\":\"assistant\"", self.openings[index]);
-            } else {
-                text = String::with_capacity(self.openings[index].len() + 128);
-                text.push_str(&self.openings[index]);
+            }
+            self.begin(index);
+            let mut separator = "";
+            if first {
+                self.opened[index] = true;
+                self.ready.push_str("\"role\":\"assistant\"");
+                separator = ",";
             }
             for (name, value) in choice.news() {
-                let separator = if text.ends_with('{') { "" } else { "," };
-                let _ = write!(text, "{separator}{}:{}", json(name), value.get());
+                self.ready.push_str(separator);
+                self.ready.push_str(&json(name));
+                self.ready.push(':');
+                self.ready.push_str(value.get());
+                separator = ",";
             }
             let logprobs = choice.logprobs.map_or("null", RawValue::get);
-            let _ = write!(
-                text,
-                "}},\"logprobs\":{logprobs},\"finish_reason\":{}}}]}}",
-                json(&choice.finish_reason)
-            );
-            self.ready.push_back(text);
+            self.finish(logprobs, choice.finish_reason.as_deref());
         }
         Ok(())
     }

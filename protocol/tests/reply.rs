@@ -30,7 +30,27 @@ fn usage(prompt: u64, completion: u64) -> Value {
 fn chunks(n: usize, events: &[(usize, Value)]) -> Vec<Value> {
     let mut stream = ChunkStream::new(head(), n);
     feed(&mut stream, events).unwrap();
-    stream.ready.iter().map(|text| serde_json::from_str(text).expect(text)).collect()
+    let one_by_one = std::iter::from_fn(|| stream.take_one().map(|text| parse(&text))).collect();
+    let mut stream = ChunkStream::new(head(), n);
+    feed(&mut stream, events).unwrap();
+    assert_eq!(split(stream.take_all().map(|text| parse(&text))), one_by_one);
+    assert_eq!(stream.take_all(), None);
+    one_by_one
+}
+
+fn parse(text: &str) -> Value {
+    serde_json::from_str(text).expect(text)
+}
+
+/// The chunks that a batch stands for: one for each of its choices.
+fn split(batch: Option<Value>) -> Vec<Value> {
+    let choices = batch.as_ref().and_then(|batch| batch["choices"].as_array()).cloned().unwrap_or_default();
+    let chunk = |choice: Value| {
+        let mut chunk = batch.clone().unwrap_or_default();
+        chunk["choices"] = json!([choice]);
+        chunk
+    };
+    choices.into_iter().map(chunk).collect()
 }
 
 fn completion(n: usize, events: &[(usize, Value)]) -> Value {

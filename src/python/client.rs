@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::errors::raise;
+use super::logging;
 use super::objects::ObjectKind;
 use super::request;
 use super::runtime;
@@ -36,6 +37,7 @@ impl Drop for Client {
 
 impl Client {
     fn start(&self, py: Python<'_>, request: Request, kind: ObjectKind) -> PyResult<Arc<Steps>> {
+        logging::refresh_level(py)?;
         let runtime = runtime::handle()?;
         let _entered = runtime.enter();
         Ok(Steps::new(self.core(py)?.start(request, matches!(kind, ObjectKind::Chunk)), kind))
@@ -154,6 +156,16 @@ impl Client {
     /// An awaitable of the list of models.
     fn models_async(&self, py: Python<'_>, timeout: f64) -> PyResult<Step> {
         Ok(Step::new(self.list_models(py, timeout)?, Goal::Only))
+    }
+
+    /// Closes the connections of this process.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.core(py)?.close();
+        Ok(())
+    }
+
+    fn is_closed(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.core(py)?.is_closed())
     }
 
     /// Host and database, never the password.

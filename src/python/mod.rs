@@ -7,6 +7,7 @@
 //! * [`wake`]: how a thread or an event loop waits for a row.
 //! * [`process`]: what fork and exit mean for them.
 //! * [`errors`]: errors as Python exceptions.
+//! * [`logging`]: what the core tells of, for Python's `logging`.
 
 use pgml_protocol::parameters::{PARAMETERS, Treatment};
 use pyo3::prelude::*;
@@ -14,6 +15,7 @@ use pyo3::types::IntoPyDict;
 
 mod client;
 mod errors;
+mod logging;
 mod objects;
 mod process;
 mod request;
@@ -33,6 +35,7 @@ mod _pgml {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        logging::install();
         process::watch(module)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         let treatments = PARAMETERS.iter().map(|(name, treatment)| match treatment {

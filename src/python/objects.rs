@@ -1,6 +1,7 @@
 //! JSON to Python objects, in one pass and without a tree between.
 
 use jiter::{PythonParse, StringCacheMode, map_json_error};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList};
@@ -19,36 +20,62 @@ pub enum ObjectKind {
 /// The objects of one row that have not been taken yet.
 pub enum Objects {
     None,
-    One(Py<PyAny>),
-    Many(Py<PyList>, usize),
+    One(Py<PyDict>),
+    /// Chunks that came together. They share all but their choices, of which each has one.
+    Batch {
+        shared: Py<PyDict>,
+        choices: Py<PyList>,
+        taken: usize,
+    },
 }
 
 impl Objects {
-    /// Reads a row: one object, or an array of them.
-    pub fn read(py: Python<'_>, row: &Row) -> PyResult<Objects> {
+    /// Reads a row.
+    pub fn read(py: Python<'_>, row: &Row, kind: ObjectKind) -> PyResult<Objects> {
         let json = row.json().map_err(|error| raise(py, error))?;
         // Keys, ids and model names come again and again: the cache makes each string once.
         let parse = PythonParse { cache_mode: StringCacheMode::All, ..PythonParse::default() };
         let value = parse.python_parse(py, json).map_err(|error| map_json_error(json, &error))?;
-        Ok(match value.cast_into::<PyList>() {
-            Ok(list) => Objects::Many(list.unbind(), 0),
-            Err(error) => Objects::One(error.into_inner().unbind()),
-        })
+        let object = value.cast_into::<PyDict>()?;
+        if matches!(kind, ObjectKind::Chunk)
+            && let Some(choices) = object.get_item(intern!(py, "choices"))?
+            && let Ok(choices) = choices.cast_into::<PyList>()
+            && choices.len() > 1
+        {
+            return Ok(Objects::Batch { shared: object.unbind(), choices: choices.unbind(), taken: 0 });
+        }
+        Ok(Objects::One(object.unbind()))
     }
 
     /// The next object, as a `dict` of the class for its kind.
     pub fn take(&mut self, py: Python<'_>, kind: ObjectKind) -> Option<PyResult<Py<PyAny>>> {
-        let value = match std::mem::replace(self, Objects::None) {
+        let object = match self {
             Objects::None => return None,
-            Objects::One(value) => value.into_bound(py),
-            Objects::Many(list, index) => {
-                let value = list.bind(py).get_item(index).ok()?;
-                *self = Objects::Many(list, index + 1);
-                value
+            Objects::One(object) => class(py, kind).and_then(|class| class.call1((&*object,))),
+            Objects::Batch { shared, choices, taken } => {
+                if let Ok(choice) = choices.bind(py).get_item(*taken) {
+                    *taken += 1;
+                    let chunk = chunk(py, shared, &choice);
+                    return Some(chunk.map(Bound::unbind));
+                }
+                *self = Objects::None;
+                return None;
             }
         };
-        Some(class(py, kind).and_then(|class| Ok(class.call1((value.cast_into::<PyDict>()?,))?.unbind())))
+        *self = Objects::None;
+        Some(object.map(Bound::unbind))
     }
+}
+
+/// A chunk of its own out of a batch.
+fn chunk<'py>(
+    py: Python<'py>,
+    shared: &Py<PyDict>,
+    choice: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let chunk = class(py, ObjectKind::Chunk)?.call1((shared,))?;
+    chunk.cast::<PyDict>()?.set_item(intern!(py, "choices"), PyList::new(py, [choice])?)?;
+    Ok(chunk)
 }
 
 fn class(py: Python<'_>, kind: ObjectKind) -> PyResult<&Bound<'_, PyAny>> {

@@ -1,10 +1,11 @@
 //! Streams for Python: two iterators over one step function.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
+use pyo3::sync::MutexExt;
 use pyo3::types::PyTuple;
 
 use super::errors::raise;
@@ -38,6 +39,12 @@ impl Steps {
         })
     }
 
+    /// The state, which a thread that makes objects of it may hold: it can be made to wait for the
+    /// GIL meanwhile, so whoever waits for it must not keep the GIL.
+    fn state(&self, py: Python<'_>) -> MutexGuard<'_, State> {
+        self.state.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The one step: the next object, or `None` at the end. After an error the stream has ended.
     pub fn poll(&self, py: Python<'_>, context: &mut Context<'_>) -> Poll<PyResult<Option<Py<PyAny>>>> {
         if self.is_inherited() {
@@ -45,7 +52,7 @@ impl Steps {
                 .hint("A child made by fork has to ask anew.");
             return Poll::Ready(Err(raise(py, error)));
         }
-        let mut state = lock(&self.state);
+        let mut state = self.state(py);
         loop {
             if let Some(object) = state.objects.take(py, self.kind) {
                 return Poll::Ready(object.map(Some));
@@ -56,7 +63,7 @@ impl Steps {
                     state.waiting = Some(context.waker().clone());
                     return Poll::Pending;
                 }
-                Poll::Ready(Some(Ok(row))) => match Objects::read(py, &row) {
+                Poll::Ready(Some(Ok(row))) => match Objects::read(py, &row, self.kind) {
                     Ok(objects) => state.objects = objects,
                     Err(error) => {
                         state.rows = None;
@@ -86,12 +93,12 @@ impl Steps {
 
     /// Waits until the first object is there, or the error that comes in its place.
     pub fn poll_first(&self, py: Python<'_>, context: &mut Context<'_>) -> Poll<PyResult<()>> {
-        let mut state = lock(&self.state);
+        let mut state = self.state(py);
         let Some(rows) = &mut state.rows else { return Poll::Ready(Ok(())) };
         match rows.poll_next(context) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(row))) => {
-                let objects = Objects::read(py, &row);
+                let objects = Objects::read(py, &row, self.kind);
                 Poll::Ready(objects.map(|objects| state.objects = objects))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Err(raise(py, error))),
@@ -107,11 +114,11 @@ impl Steps {
     }
 
     /// Ends the request: its connection closes, and the engine stops.
-    pub fn close(&self) {
+    pub fn close(&self, py: Python<'_>) {
         if self.is_inherited() {
             return;
         }
-        let mut state = lock(&self.state);
+        let mut state = self.state(py);
         state.rows = None;
         state.objects = Objects::None;
         if let Some(waker) = state.waiting.take() {
@@ -153,13 +160,13 @@ impl ChatCompletionStream {
     }
 
     #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, _exception: &Bound<'_, PyTuple>) {
-        self.0.close();
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) {
+        self.0.close(py);
     }
 
     /// End the generation. Closing a stream that has ended does nothing.
-    fn close(&self) {
-        self.0.close();
+    fn close(&self, py: Python<'_>) {
+        self.0.close(py);
     }
 }
 
@@ -193,7 +200,7 @@ impl AsyncChatCompletionStream {
 
     /// End the generation. Closing a stream that has ended does nothing.
     fn aclose(&self, py: Python<'_>) -> Step {
-        self.0.close();
+        self.0.close(py);
         Step::new(self.0.clone(), Goal::Value(py.None()))
     }
 
@@ -287,11 +294,12 @@ impl Step {
     #[pyo3(signature = (kind, value=None, _traceback=None))]
     fn throw(
         &self,
+        py: Python<'_>,
         kind: Bound<'_, PyAny>,
         value: Option<Bound<'_, PyAny>>,
         _traceback: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        self.steps.close();
+        self.steps.close(py);
         match value {
             Some(value) if !value.is_none() => Err(PyErr::from_value(value)),
             _ => Err(PyErr::from_value(kind)),
@@ -299,7 +307,7 @@ impl Step {
     }
 
     /// As throw, when the coroutine that waits is closed.
-    fn close(&self) {
-        self.steps.close();
+    fn close(&self, py: Python<'_>) {
+        self.steps.close(py);
     }
 }

@@ -28,6 +28,10 @@ impl Wake for Unpark {
 
 /// Waits until `poll` is ready, without the GIL, and answers Ctrl-C.
 pub fn block_on<T>(py: Python<'_>, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> PyResult<T> {
+    // Most often something is there already, and nobody needs to be woken.
+    if let Poll::Ready(value) = poll(&mut Context::from_waker(Waker::noop())) {
+        return Ok(value);
+    }
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
     loop {

@@ -36,16 +36,15 @@ SELECT c #>> '{choices,0,index}' AS index, count(nullif(c #>> '{choices,0,delta,
 FROM pgml.chat_completion_stream(ask('echo', 'a b c', '{"n": 3}')) WITH ORDINALITY AS s(c, i) GROUP BY 1 ORDER BY 1;
 SELECT meter();
 
--- With batch, what has come together goes together: rows are objects or arrays, and hold the same chunks.
-SELECT string_agg(chunk #>> '{choices,0,delta,content}', '' ORDER BY i, j) AS content,
-       count(*) AS chunks, bool_and(json_typeof(c) IN ('array', 'object')) AS "arrays or objects",
-       bool_and(json_typeof(c) <> 'array' OR json_array_length(c) > 1) AS "arrays of several"
+-- With batch, what has come together goes together: as one chunk, with the choices of all.
+SELECT string_agg(choice #>> '{delta,content}', '' ORDER BY i, j) AS content, count(*) AS choices,
+       bool_and(c ->> 'object' = 'chat.completion.chunk') AS chunks
 FROM pgml.chat_completion_stream(ask('echo', 'one two three'), batch => true) WITH ORDINALITY AS s(c, i),
-LATERAL json_array_elements(CASE json_typeof(c) WHEN 'array' THEN c ELSE json_build_array(c) END) WITH ORDINALITY AS t(chunk, j);
+LATERAL json_array_elements(c -> 'choices') WITH ORDINALITY AS t(choice, j);
 -- A slow reader finds all the rest waiting.
-SELECT count(*) < 100 AS "few rows", sum(CASE json_typeof(c) WHEN 'array' THEN json_array_length(c) ELSE 1 END) AS chunks
+SELECT count(*) < 100 AS "few rows", sum(json_array_length(c -> 'choices')) AS choices
 FROM (SELECT pgml.chat_completion_stream(ask('echo', repeat('x ', 999)), batch => true) AS c, pg_sleep(0.01)) AS s;
-SELECT bool_and(json_typeof(c) = 'object') AS "objects only"
+SELECT bool_and(json_array_length(c -> 'choices') = 1) AS "one choice each"
 FROM pgml.chat_completion_stream(ask('echo', repeat('x ', 100)), batch => false) AS c;
 SELECT count(*) FROM pgml.chat_completion_stream(ask('echo', 'x'), batch => NULL) AS "NULL in, nothing out";
 

@@ -49,7 +49,7 @@ fn receive(answer: &[u8], reply: &mut impl Reply) {
     let uri = "http://engine:8080/v1/chat/completions".parse().unwrap();
     let mut exchange = Exchange::post(&uri, None, "id", b"{}").unwrap();
     for part in answer.chunks(READ) {
-        exchange.buffer().extend_from_slice(part);
+        exchange.received(part);
         exchange
             .drain(|data| match data {
                 b"[DONE]" => reply.end(0),
@@ -91,7 +91,7 @@ fn event_to_chunk(criterion: &mut Criterion) {
     let mut stream = ChunkStream::new(head(), 1);
     let mut make = || {
         stream.chunk(0, &EngineChunk::parse(black_box(data.as_bytes())).unwrap()).unwrap();
-        stream.ready.pop_front().unwrap()
+        stream.take_one().unwrap()
     };
     // The first chunk of a stream has a role; those after it are what is timed.
     let first: serde_json::Value = serde_json::from_str(&make()).unwrap();
@@ -116,16 +116,23 @@ fn whole_answer(criterion: &mut Criterion) {
     let stream = || {
         let mut stream = ChunkStream::new(head(), 1);
         receive(&answer, &mut stream);
-        stream.ready
+        stream
     };
+    let batch = || stream().take_all().unwrap();
     let complete = || {
         let mut completion = Completion::new(head(), 1);
         receive(&answer, &mut completion);
         completion
     };
-    let chunks = stream();
+    let mut chunks = Vec::new();
+    let mut made = stream();
+    while let Some(chunk) = made.take_one() {
+        chunks.push(chunk);
+    }
     // Each token, and the end.
     assert_eq!(chunks.len(), TOKENS + 1);
+    let batched: serde_json::Value = serde_json::from_str(&batch()).unwrap();
+    assert_eq!(batched["choices"].as_array().unwrap().len(), TOKENS + 1);
     let said: String = chunks
         .iter()
         .map(|chunk| serde_json::from_str::<serde_json::Value>(chunk).unwrap())
@@ -139,7 +146,7 @@ fn whole_answer(criterion: &mut Criterion) {
 
     let mut group = criterion.benchmark_group("answer");
     group.throughput(Throughput::Elements(TOKENS as u64));
-    group.bench_function("streamed", |bencher| bencher.iter(stream));
+    group.bench_function("streamed", |bencher| bencher.iter(batch));
     group.bench_function("whole", |bencher| bencher.iter(|| complete().json()));
     group.finish();
 }
