@@ -299,7 +299,7 @@ if os.fork() == 0:
     try:
         next(stream)
     except pgml.APIConnectionError as error:
-        print(error.message, flush=True)
+        print(error.message.splitlines()[0], flush=True)
     # An orderly end, with all that it inherited.
     sys.exit()
 assert os.wait()[1] == 0
