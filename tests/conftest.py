@@ -18,7 +18,7 @@ from typing import Any
 import pgml
 import psycopg
 import pytest
-from engine import PATIENCE, Engine
+from engine import HANG, PATIENCE, Engine, Exchange, chunk, head
 from pgml import local
 from psycopg import sql
 
@@ -122,6 +122,12 @@ def engine(admin: psycopg.Connection[Any]) -> Iterator[Engine]:
     stand_in.stop()
     assert stand_in.unexpected == []
     assert stand_in.left == 0, "a script was not asked for"
+
+
+@pytest.fixture
+def endless(engine: Engine) -> Exchange:
+    """An answer that does not end by itself."""
+    return engine.expect(head(), chunk("a"), HANG)
 
 
 @pytest.fixture
