@@ -19,7 +19,7 @@ from typing import Any
 import pgml
 import psycopg
 import pytest
-from engine import PATIENCE, Engine
+from engine import HANG, PATIENCE, Engine, Exchange, chunk, head
 from pgml import local
 from psycopg import sql
 
@@ -126,6 +126,12 @@ def engine(admin: psycopg.Connection[Any]) -> Iterator[Engine]:
 
 
 @pytest.fixture
+def endless(engine: Engine) -> Exchange:
+    """An answer that does not end by itself."""
+    return engine.expect(head(), chunk("a"), HANG)
+
+
+@pytest.fixture
 def role(admin: psycopg.Connection[Any], database_url: str) -> Iterator[Callable[..., str]]:
     """Make a role by the name given, and return the URL that logs in as it."""
     names: list[str] = []
@@ -194,14 +200,14 @@ def slots(instance: local.Status, deadline: None) -> Slots:
 class Backends:
     """The backends that serve pgml's clients, as far as they came after this was made."""
 
-    def __init__(self, admin: psycopg.Connection[Any]) -> None:
-        self._admin = admin
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
         self._before: set[int] = set()
         self._before = set(self.all())
 
     def all(self) -> dict[int, str]:
         """Their process ids, and what state they are in."""
-        rows = self._admin.execute(
+        rows = self._connection.execute(
             "SELECT pid, state FROM pg_stat_activity WHERE application_name = 'pgml'"
         )
         return {pid: state for pid, state in rows if pid not in self._before}
@@ -214,8 +220,10 @@ class Backends:
 
 
 @pytest.fixture
-def backends(admin: psycopg.Connection[Any]) -> Backends:
-    return Backends(admin)
+def backends(database_url: str, deadline: None) -> Iterator[Backends]:
+    # Over a connection of its own, which `deadline` may find in the middle of a statement.
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield Backends(connection)
 
 
 # The two faces ---------------------------------------------------------------------------------

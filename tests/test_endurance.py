@@ -269,7 +269,7 @@ def test_streams_one_after_another(
     soak: bool,
 ) -> None:
     engine.always(answer("a", "b", finish_reason="length"))
-    full, short = (10_000, 400) if served_by == "stand-in" else (5_000, 60)
+    full, short = (10_000, 400) if served_by == "stand-in" else (5_000, 40)
     count = full if soak else short
     signal.alarm(1800 if soak else 120)
     client = many(instance.url, "scripted" if served_by == "stand-in" else model, face)

@@ -15,6 +15,7 @@ KEY = "sk-SECRET-KEY"
 HTML = b"<html>It works!</html>"
 CHUNKED = head(Transfer_Encoding="chunked")
 FIRST = chunk("first")
+BLOCK = b"x" * (1 << 20)
 
 
 @dataclass
@@ -68,6 +69,9 @@ FAILURES = [
     nonsense("no http", b"220 smtp.example ESMTP\r\n\r\n", words="Is base_url that of"),
     nonsense("no json", head(), FIRST, event("{"), words="no chunk"),
     nonsense("no utf-8", head(), FIRST, chunk("@").replace(b"@", b"\xff\xfe")),
+    nonsense("endless line", head(), FIRST, b"data: " + BLOCK * 17, words="of over 16 MiB"),
+    nonsense("endless event", head(), FIRST, b"data: %s\n" % BLOCK * 17, words="of over 16 MiB"),
+    nonsense("endless head", b"HTTP/1.1 200 OK\r\nX: ", BLOCK, words="of over 256 KiB"),
     nonsense("broken HTTP chunk", CHUNKED, http_chunk(FIRST), b"zz\r\n", words="nonsense"),
     lost("nothing"),
     lost("half a head", b"HTTP/1.1 200 OK\r\nConte"),

@@ -1,4 +1,4 @@
-"""Streams that are left without a word: by the collector, at the end of a program, over a fork.
+"""Streams that are left without a word: by the collector, by a loop, at the end of a program.
 
 Each time the engine is free again, the database connection is closed, and the next call works.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import subprocess
 import sys
 import textwrap
@@ -16,13 +17,7 @@ from typing import Any
 import pgml
 import pytest
 from conftest import QUESTION, Backends, Call, environment
-from engine import HANG, PATIENCE, Engine, answer, chunk, ending, head
-
-
-@pytest.fixture
-def endless(engine: Engine) -> Any:
-    """A stream's answer that does not end by itself."""
-    return engine.expect(head(), chunk("a"), HANG)
+from engine import HANG, PATIENCE, Engine, Exchange, answer, chunk, head
 
 
 async def say_hello(call: Call, engine: Engine) -> None:
@@ -60,7 +55,7 @@ async def contents_async(client: pgml.OpenSourceAI, form: str) -> AsyncIterator[
 @pytest.mark.parametrize("cycle", [False, True], ids=["dropped", "in a cycle"])
 @pytest.mark.parametrize("form", ["with", "bare"])
 async def test_a_generator_is_collected(
-    call: Call, engine: Engine, endless: Any, backends: Backends, form: str, cycle: bool
+    call: Call, engine: Engine, endless: Exchange, backends: Backends, form: str, cycle: bool
 ) -> None:
     holder: list[Any]
     if call.face == "sync":
@@ -80,7 +75,7 @@ async def test_a_generator_is_collected(
 
 
 async def test_a_generator_is_closed(
-    call: Call, engine: Engine, endless: Any, backends: Backends
+    call: Call, engine: Engine, endless: Exchange, backends: Backends
 ) -> None:
     if call.face == "sync":
         generator = contents(call.client, "bare")
@@ -230,7 +225,7 @@ reading.wait()
 
 @pytest.mark.parametrize("end", ENDS)
 def test_the_end_of_a_program(
-    engine: Engine, database_url: str, endless: Any, backends: Backends, end: str
+    engine: Engine, database_url: str, endless: Exchange, backends: Backends, end: str
 ) -> None:
     program = PROGRAM + textwrap.dedent(ENDS[end])
     done = subprocess.run(
@@ -246,133 +241,28 @@ def test_the_end_of_a_program(
     backends.wait()
 
 
-# Fork ------------------------------------------------------------------------------------------
-
-FORK = """\
-import os, sys
-import pgml
-
-client = pgml.OpenSourceAI(sys.argv[1], max_retries=0)
-messages = [{"role": "user", "content": "hi"}]
-stream = client.chat_completions_create_stream("scripted", messages)
-child = os.fork()
-if child == 0:
-    # Ends when its input does, having told that it is there.
-    os.write(1, b"child\\n")
-    os.read(0, 1)
-    os._exit(0)
-"""
-
-PARENT = {"closes": "stream.close()", "drops": "del stream"}
-
-
-@pytest.mark.parametrize("way", PARENT)
-def test_a_parent_leaves_a_stream_while_its_child_lives(
-    engine: Engine, database_url: str, endless: Any, backends: Backends, way: str
-) -> None:
-    # The child has the same socket: that it is closed in the parent is not enough.
-    program = f"{FORK}{PARENT[way]}\nos.waitpid(child, 0)\n"
-    with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", program, database_url],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environment(),
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"child\n"
-        endless.wait_gone()
-        backends.wait()
-        assert process.poll() is None
-        process.communicate(b"", timeout=PATIENCE)
-        assert process.returncode == 0
-
-
-CHILD_READS = """\
-import os, sys
-import pgml
-
-client = pgml.OpenSourceAI(sys.argv[1], max_retries=0)
-messages = [{"role": "user", "content": "hi"}]
-stream = client.chat_completions_create_stream("scripted", messages)
-next(stream)
-if os.fork() == 0:
-    try:
-        next(stream)
-    except pgml.APIConnectionError as error:
-        print(error.message, flush=True)
-    # An orderly end, with all that it inherited.
-    sys.exit()
-assert os.wait()[1] == 0
-print(next(stream).choices[0].delta.content)
+INTERRUPTED = """\
+async def main():
+    async for _ in await opened_async():
+        print("reading", flush=True)
+try:
+    asyncio.run(main())
+except KeyboardInterrupt:
+    print(asyncio.run(client.chat_completions_create_async("scripted", messages)).object)
 """
 
 
-def test_a_child_reads_its_parents_stream(engine: Engine, database_url: str) -> None:
-    gate = engine.gate()
-    engine.expect(head(), chunk("a"), gate, chunk("b"), ending())
+def test_ctrl_c_in_a_loop(engine: Engine, database_url: str, endless: Exchange) -> None:
     with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", CHILD_READS, database_url],
+        [sys.executable, "-c", PROGRAM + INTERRUPTED, database_url],
         stdout=subprocess.PIPE,
         text=True,
         env=environment(),
     ) as process:
         assert process.stdout is not None
-        assert "another process" in process.stdout.readline()
-        gate.open()
-        assert process.stdout.read() == "b\n"
-    assert process.returncode == 0
-
-
-FORK_OFTEN = """\
-import os, sys
-import pgml
-
-client = pgml.OpenSourceAI(sys.argv[1], max_retries=0)
-messages = [{"role": "user", "content": "hi"}]
-for _ in range(int(sys.argv[2])):
-    # Rows are coming in, on another thread, at the moment of the fork.
-    stream = client.chat_completions_create_stream("scripted", messages)
-    child = os.fork()
-    if child == 0:
-        del stream
-        sys.exit()
-    assert len(list(stream)) == 101
-    assert os.waitpid(child, 0)[1] == 0
-"""
-
-
-def test_forks_while_rows_come(engine: Engine, database_url: str, soak: bool) -> None:
-    count = 500 if soak else 30
-    for _ in range(count):
-        engine.expect(answer(*["x"] * 100))
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FORK_OFTEN, database_url, str(count)],
-        timeout=PATIENCE,
-        env=environment(),
-        check=True,
-    )
-
-
-CHILD_ENDS = """\
-import os, sys
-import pgml
-
-client = pgml.OpenSourceAI(sys.argv[1], max_retries=0)
-messages = [{"role": "user", "content": "hi"}]
-client.chat_completions_create("scripted", messages)
-if os.fork() == 0:
-    sys.exit()
-assert os.wait()[1] == 0
-client.chat_completions_create("scripted", messages)
-"""
-
-
-def test_a_child_ends_with_its_parents_connections(engine: Engine, database_url: str) -> None:
-    for _ in range(2):
+        assert process.stdout.readline() == "reading\n"
         engine.expect(answer("hello"))
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", CHILD_ENDS, database_url],
-        timeout=PATIENCE,
-        env=environment(),
-        check=True,
-    )
+        process.send_signal(signal.SIGINT)
+        endless.wait_gone()
+        assert process.stdout.read() == "chat.completion\n"
+    assert process.returncode == 0

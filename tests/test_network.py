@@ -69,7 +69,8 @@ def to_engine(
 
 
 @pytest.fixture(params=["postgres", "engine"])
-def network(request: pytest.FixtureRequest) -> Network:
+def network(request: pytest.FixtureRequest, call: Call) -> Network:
+    # `call` is named so that pytest knows its faces before it comes to the fixtures that need it.
     return request.getfixturevalue(f"to_{request.param}")
 
 
@@ -134,7 +135,7 @@ async def test_a_network_that_stalls_at_a_statement(
 ) -> None:
     streaming, words = STATEMENTS[statement]
     network = to_postgres.anew(streaming=streaming)
-    if statement in ("fetch", "commit"):
+    if statement == "commit":
         engine.expect(answer(*WORDS))
     network.proxy.stall_at(words)
     with pytest.raises(pgml.APITimeoutError, match="timeout"):
@@ -174,7 +175,7 @@ async def test_a_cut_after_any_byte(network: Network, engine: Engine, soak: bool
     length = network.proxy.passed
     broken = 0
     # From the first byte of the connection on, hence a new client each time.
-    for count in range(0, length, 1 if soak else 29):
+    for count in range(0, length, 1 if soak else 11):
         one = network.anew()
         network.proxy.cut_after(count)
         try:
@@ -184,4 +185,4 @@ async def test_a_cut_after_any_byte(network: Network, engine: Engine, soak: bool
             broken += 1
         network.proxy.cut_after(None)
         assert await one.ask() == WHOLE
-    assert broken > length // (2 if soak else 58)
+    assert broken > length // (2 if soak else 22)

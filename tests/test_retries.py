@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pgml
 import pytest
 from conftest import QUESTION, Call, text
@@ -33,6 +35,16 @@ async def test_an_error_that_passes_before_a_stream(twice: Call, engine: Engine)
     engine.expect(PASSING["429"])
     engine.expect(answer("hel", "lo"))
     assert text(await (await twice.stream("scripted", QUESTION)).rest()) == "hello"
+
+
+async def test_an_engine_that_asks_for_time_gets_it(twice: Call, engine: Engine) -> None:
+    # Longer than the half second that is waited where nobody asks.
+    engine.expect(error(429, "slow down", Retry_After="1"))
+    engine.expect(answer("hello"))
+    begun = time.monotonic()
+    completion = await twice.create("scripted", QUESTION)
+    assert time.monotonic() - begun >= 1
+    assert completion.choices[0].message.content == "hello"
 
 
 async def test_an_engine_that_closes_at_once(twice: Call, engine: Engine) -> None:
