@@ -19,6 +19,7 @@ import pgml
 import psycopg
 import pytest
 from engine import PATIENCE, Engine
+from hypothesis import HealthCheck, settings
 from pgml import local
 from psycopg import sql
 
@@ -27,7 +28,21 @@ COUNT = [{"role": "user", "content": "Count from one to one hundred."}]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--soak", action="store_true", help="run the long forms of tests that have one")
+    parser.addoption(
+        "--soak", action="store_true", help="run the long forms of tests that have one"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Property tests: the same examples each time in `make test`, new and more ones in soak."""
+    shared: dict[str, Any] = {
+        "deadline": None,  # This machine may be busy.
+        "database": None,
+        "suppress_health_check": list(HealthCheck),  # Fixtures are a test's, not an example's.
+    }
+    settings.register_profile("short", max_examples=100, derandomize=True, **shared)
+    settings.register_profile("soak", max_examples=2000, **shared)
+    settings.load_profile("soak" if config.getoption("--soak") else "short")
 
 
 @pytest.fixture(scope="session")
