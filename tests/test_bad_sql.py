@@ -53,11 +53,15 @@ def refusal(admin: psycopg.Connection[Any], query: str, *arguments: Any) -> psyc
 # Requests -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", VALUES, ids=json.dumps)
 @pytest.mark.parametrize("name", sorted({*PARAMETERS, *OURS}))
 def test_every_json_type_for_every_parameter(
-    admin: psycopg.Connection[Any], ready: Ready, name: str, value: Any
+    admin: psycopg.Connection[Any], ready: Ready, name: str
 ) -> None:
+    for value in VALUES:
+        check_value(admin, ready, name, value)
+
+
+def check_value(admin: psycopg.Connection[Any], ready: Ready, name: str, value: Any) -> None:
     request = json.dumps({**REQUEST, name: value})
     outcomes = []
     for form in FORMS:
@@ -121,12 +125,12 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
-@pytest.mark.parametrize("form", FORMS)
-def test_what_cannot_be_read(admin: psycopg.Connection[Any], form: str, text: str) -> None:
-    error = refusal(admin, form, text)
-    assert error is not None
-    # Ours, and those of json and jsonb: syntax, \u0000, and too deep for Postgres's stack.
-    assert error.sqlstate in {"22023", "42704", "22P02", "22P05", "54001"}
+def test_what_cannot_be_read(admin: psycopg.Connection[Any], text: str) -> None:
+    for form in FORMS:
+        error = refusal(admin, form, text)
+        assert error is not None
+        # Ours, and those of json and jsonb: syntax, \u0000, and too deep for Postgres's stack.
+        assert error.sqlstate in {"22023", "42704", "22P02", "22P05", "54001"}
 
 
 def test_the_last_of_two_keys_counts(admin: psycopg.Connection[Any], ready: Ready) -> None:
@@ -138,7 +142,7 @@ def test_the_last_of_two_keys_counts(admin: psycopg.Connection[Any], ready: Read
         assert exchange.body["own"] == 2
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [FORMS[0], FORMS[5]])
 def test_50_megabytes_arrive(admin: psycopg.Connection[Any], engine: Engine, form: str) -> None:
     exchange = engine.expect(answer("ok"))
     content = "äöü\n" * 7_000_000
@@ -161,10 +165,14 @@ THEIRS += ["temperature", "seed", "tools", "response_format", "chat_template", "
 
 
 @pytest.mark.parametrize("form", TRANSFORMS)
-@pytest.mark.parametrize("value", VALUES, ids=json.dumps)
 def test_every_json_type_for_every_argument(
-    admin: psycopg.Connection[Any], ready: Ready, form: str, value: Any
+    admin: psycopg.Connection[Any], ready: Ready, form: str
 ) -> None:
+    for value in VALUES:
+        check_arguments(admin, ready, form, value)
+
+
+def check_arguments(admin: psycopg.Connection[Any], ready: Ready, form: str, value: Any) -> None:
     text = "text[]" in form
     name = "text-generation" if text else "conversational"
     task = {"task": name, "model": "scripted"}

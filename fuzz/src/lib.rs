@@ -38,7 +38,9 @@ pub fn request(data: &[u8]) {
         Ok(request) => {
             assert!((1..=128).contains(&request.n) && !request.model.is_empty());
             assert!(request.messages().as_array().is_some_and(|messages| !messages.is_empty()));
-            assert!(!["model", "n", "stream", "stream_options"].iter().any(|k| request.parameters.contains_key(*k)));
+            for own in ["model", "n", "stream", "stream_options", "chat_template"] {
+                assert!(!request.parameters.contains_key(own));
+            }
         }
         Err(error) => {
             let param = error.param.expect("the parameter at fault");
@@ -73,7 +75,9 @@ pub fn reply(data: &[u8]) {
         if fed.is_err() {
             return;
         }
-        if kind & 64 == 0 && let Some(row) = stream.take_one() {
+        if kind & 64 == 0
+            && let Some(row) = stream.take_one()
+        {
             is_json(&row);
         }
     }
