@@ -20,6 +20,7 @@ import pgml
 import psycopg
 import pytest
 from engine import HANG, PATIENCE, Engine, Exchange, chunk, head
+from hypothesis import HealthCheck, settings
 from pgml import local
 from psycopg import sql
 
@@ -31,6 +32,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--soak", action="store_true", help="run the long forms of tests that have one"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Property tests: the same examples each time in `make test`, new and more ones in soak."""
+    shared: dict[str, Any] = {
+        "deadline": None,  # This machine may be busy.
+        "database": None,
+        "suppress_health_check": list(HealthCheck),  # Fixtures are a test's, not an example's.
+    }
+    settings.register_profile("short", max_examples=100, derandomize=True, **shared)
+    settings.register_profile("soak", max_examples=2000, **shared)
+    settings.load_profile("soak" if config.getoption("--soak") else "short")
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@
 //! 2. [`engine`]: the model's engine, a foreign server, and the right to use it. [`options`]
 //!    reads and checks that server's options.
 //! 3. [`generation`]: the request's connections and the waiting for them; [`transport`] is one
-//!    such connection, [`shim`] is what Postgres itself does.
+//!    such connection, [`shim`] is what Postgres itself does. [`sandbox`] renders chat templates.
 //!
 //! [`json`] reads JSON arguments. [`requests`] shows who is being served. What the bytes on those connections mean is in the crate `pgml-protocol`.
 
