@@ -13,6 +13,7 @@ use pgml_protocol::{Error, Kind, Request, Result};
 use serde_json::{Map, Value, json};
 
 use crate::engine::Engine;
+use crate::sandbox;
 use crate::shim::{self, WaitSet};
 use crate::transport::Transport;
 
@@ -49,8 +50,9 @@ impl Generation {
             None => Prompt::Messages,
             Some(template) => {
                 let tokens = special_tokens(&engine, template)?;
-                let mut text =
-                    template::render(template, request.messages(), &tokens, template_variables(request))?;
+                let mut text = sandbox::run(|| {
+                    template::render(template, request.messages(), &tokens, template_variables(request))
+                })?;
                 let begins = !tokens.bos_token.is_empty() && text.starts_with(&tokens.bos_token);
                 if begins && adds_bos_token(&engine)? {
                     text.drain(..tokens.bos_token.len());

@@ -8,7 +8,7 @@
 //! 3. [`generation`]: the request's connections and the waiting for them; [`transport`] is one
 //!    such connection, [`shim`] is what Postgres itself does.
 //!
-//! [`json`] reads JSON arguments. What the bytes on those connections mean is in the crate `pgml-protocol`.
+//! [`sandbox`] runs a caller's chat template. [`json`] reads JSON arguments. What the bytes on those connections mean is in the crate `pgml-protocol`.
 
 use pgml_protocol::{Error, Kind};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -20,6 +20,7 @@ mod engine;
 mod generation;
 mod json;
 mod options;
+mod sandbox;
 mod shim;
 mod transform;
 mod transport;
