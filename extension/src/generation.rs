@@ -148,7 +148,15 @@ impl Generation {
             for (position, connection) in open.iter().enumerate() {
                 wait.set_writable(position, connection.waits_to_send());
             }
-            if !wait.wait(engine.read_timeout) {
+            let connecting = open.iter().any(|connection| connection.transport.is_handshaking());
+            if connecting {
+                if !wait.wait(engine.connect_timeout) {
+                    return Err(engine.cannot_connect(&format!(
+                        "it did not finish TLS's handshake within {:?}",
+                        engine.connect_timeout
+                    )));
+                }
+            } else if !wait.wait(engine.read_timeout) {
                 let error = format!("{} sent nothing for {:?}", engine.label(), engine.read_timeout);
                 return Err(Error::new(Kind::Timeout, error)
                     .hint("The server's option read_timeout sets this limit."));
@@ -175,7 +183,7 @@ impl Connection {
                 Ok(None) => break,
                 // The engine may have answered (an error, say) before it took the whole request.
                 Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
-                Err(error) => return Err(lost(engine, &error)),
+                Err(error) => return Err(self.lost(engine, &error)),
             }
         }
         Ok(())
@@ -195,13 +203,17 @@ impl Connection {
                 Ok(true)
             }
             Ok(Some(_)) => Ok(true),
-            Err(error) => Err(lost(engine, &error)),
+            Err(error) => Err(self.lost(engine, &error)),
         }
     }
-}
 
-fn lost(engine: &Engine, error: &std::io::Error) -> Error {
-    Error::new(Kind::ConnectionLost, format!("lost {}: {error}", engine.label()))
+    /// Before TLS is established nothing was asked, so nothing is lost.
+    fn lost(&self, engine: &Engine, error: &std::io::Error) -> Error {
+        if self.transport.is_handshaking() {
+            return engine.cannot_connect(error);
+        }
+        Error::new(Kind::ConnectionLost, format!("lost {}: {error}", engine.label()))
+    }
 }
 
 /// The body that the engine gets: the caller's parameters, and what makes it stream.
