@@ -18,6 +18,7 @@ from typing import Any
 import pgml
 import psycopg
 import pytest
+import server
 from engine import PATIENCE, Engine
 from pgml import local
 from psycopg import sql
@@ -27,7 +28,9 @@ COUNT = [{"role": "user", "content": "Count from one to one hundred."}]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--soak", action="store_true", help="run the long forms of tests that have one")
+    parser.addoption(
+        "--soak", action="store_true", help="run the long forms of tests that have one"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +65,14 @@ def instance() -> Iterator[local.Status]:
 @pytest.fixture(scope="session")
 def database_url(instance: local.Status) -> str:
     return instance.url
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[server.Server]:
+    """A second Postgres, for tests that change how one logs in, what is logged, or TLS."""
+    made = server.make()
+    yield made
+    made.remove()
 
 
 @pytest.fixture(scope="session")
