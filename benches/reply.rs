@@ -49,7 +49,7 @@ fn receive(answer: &[u8], reply: &mut impl Reply) {
     let uri = "http://engine:8080/v1/chat/completions".parse().unwrap();
     let mut exchange = Exchange::post(&uri, None, "id", b"{}").unwrap();
     for part in answer.chunks(READ) {
-        exchange.buffer().extend_from_slice(part);
+        exchange.received(part);
         exchange
             .drain(|data| match data {
                 b"[DONE]" => reply.end(0),

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::debug;
+
 use crate::database::Database;
 use crate::error::{Error, Kind, Result};
 use crate::stream::{ChatStream, Row, Rows};
@@ -47,6 +49,8 @@ pub enum Streaming {
 /// A chat completion request.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// What answers, errors and logs call it. At most 128 visible ASCII characters.
+    pub id: String,
     /// OpenAI's request body, as JSON.
     pub body: String,
     /// The `token` of a model object. It is kept out of the body, so that it gets into no log of
@@ -70,7 +74,13 @@ impl std::fmt::Debug for Secret {
 
 impl Request {
     pub fn new(body: impl Into<String>) -> Request {
-        Request { body: body.into(), token: None, timeout: DEFAULT_TIMEOUT, max_retries: 2 }
+        Request {
+            id: format!("chatcmpl-{}", uuid::Uuid::new_v4().simple()),
+            body: body.into(),
+            token: None,
+            timeout: DEFAULT_TIMEOUT,
+            max_retries: 2,
+        }
     }
 }
 
@@ -114,16 +124,27 @@ impl Client {
     pub(crate) fn start(&self, request: Request, stream: bool) -> ChatStream {
         let database = self.database.clone();
         ChatStream::spawn(move |rows| async move {
+            let guard = Unfinished(&request.id);
+            debug!(request = %request.id, stream, "a request begins");
             let mut retries = 0;
-            loop {
+            let result = loop {
                 match run(&database, &request, stream, &rows).await {
                     Err(error) if retries < request.max_retries && error.is_passing() && !rows.started() => {
-                        tokio::time::sleep(retry_delay(retries, &error)).await;
                         retries += 1;
+                        debug!(request = %request.id, %error, retry = retries, "a request is tried again");
+                        tokio::time::sleep(retry_delay(retries - 1, &error)).await;
                     }
-                    result => return result,
+                    result => break result,
+                }
+            };
+            std::mem::forget(guard);
+            match &result {
+                Ok(()) => debug!(request = %request.id, "a request ends"),
+                Err(error) => {
+                    debug!(request = %request.id, %error, sqlstate = error.sqlstate, "a request fails")
                 }
             }
+            result.map_err(|error| Error { request_id: Some(request.id), ..error })
         })
     }
 
@@ -131,7 +152,7 @@ impl Client {
     pub fn models(&self, timeout: Duration) -> ChatStream {
         let database = self.database.clone();
         ChatStream::spawn(move |rows| async move {
-            match database.dialect().await? {
+            match database.dialect(timeout).await? {
                 Dialect::Native => database.run(&native::Models { timeout }, &rows).await,
                 Dialect::PostgresMl => {
                     let error = Error::new(Kind::Database, "PostgresML keeps no list of models");
@@ -141,14 +162,33 @@ impl Client {
         })
     }
 
+    /// Closes the connections: idle ones at once, others when their request ends. Clones of this
+    /// client share them, and like it make no request any more.
+    pub fn close(&self) {
+        self.database.close();
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.database.is_closed()
+    }
+
     /// Host and database, for messages. Never the password.
     pub fn describe(&self) -> &str {
         self.database.describe()
     }
 }
 
+/// Dropped if nobody waits for the request any more.
+struct Unfinished<'a>(&'a str);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        debug!(request = %self.0, "a request is cancelled: nobody reads it any more");
+    }
+}
+
 async fn run(database: &Database, request: &Request, stream: bool, rows: &Rows) -> Result<()> {
-    match database.dialect().await? {
+    match database.dialect(request.timeout).await? {
         Dialect::Native => {
             let completion = native::Completion { request, stream, streaming: database.streaming() };
             database.run(&completion, rows).await

@@ -1,11 +1,13 @@
 //! Connections to the database, and what it can do.
 
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, RecycleResult, Timeouts};
+use futures_util::FutureExt;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions, Row};
+use sqlx::{ConnectOptions, Connection, Row};
+use tracing::debug;
 
 use crate::client::{Dialect, Options, Streaming};
 use crate::error::{Error, Kind, Result};
@@ -33,8 +35,12 @@ impl Manager for Connector {
     type Error = Error;
 
     async fn create(&self) -> Result<PgConnection> {
+        let begun = Instant::now();
         match tokio::time::timeout(self.timeout, self.options.connect()).await {
-            Ok(Ok(connection)) => Ok(connection),
+            Ok(Ok(connection)) => {
+                debug!(database = self.description, took = ?begun.elapsed(), "connected");
+                Ok(connection)
+            }
             Ok(Err(error)) => Err(self.cannot_connect(error)),
             Err(_) => Err(Error::new(
                 Kind::Timeout,
@@ -123,8 +129,18 @@ impl Database {
                 ),
             )
             .hint("Raise max_connections or acquire_timeout, or read and close streams sooner.")),
+            Err(PoolError::Closed) => Err(Error::new(Kind::Connection, "the client has been closed")),
             Err(error) => Err(Error::new(Kind::Connection, error.to_string())),
         }
+    }
+
+    /// Closes idle connections at once, and those in use when they come back. There will be no more.
+    pub fn close(&self) {
+        self.pool.close();
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.pool.is_closed()
     }
 
     /// Runs a statement on a connection of the pool.
@@ -143,6 +159,7 @@ impl Database {
                 Err(error)
                     if error.spoils_connection() && error.is_passing() && !rows.started() && !lease.fresh =>
                 {
+                    debug!(%error, "an idle connection was lost: all idle ones are closed");
                     // What other idle connections there are is as dead as this one.
                     self.pool.retain(|_, _| false);
                 }
@@ -158,16 +175,15 @@ impl Database {
     }
 
     /// What this database speaks. Asked once.
-    pub async fn dialect(&self) -> Result<Dialect> {
+    pub async fn dialect(&self, timeout: Duration) -> Result<Dialect> {
         if let Some(dialect) = self.dialect.get() {
             return Ok(*dialect);
         }
         let mut lease = self.lease().await?;
-        let row = sqlx::query(include_str!("dialect.sql")).fetch_one(lease.connection()).await;
-        let row = row.map_err(|error| {
-            let error = Error::from(error);
-            Error { message: format!("{}: {}", self.describe(), error.message), ..error }
-        })?;
+        let question = sqlx::query(include_str!("dialect.sql"));
+        let row = within(timeout, question.fetch_one(lease.connection()))
+            .await
+            .map_err(|error| Error { message: format!("{}: {}", self.describe(), error.message), ..error })?;
         let (native, postgresml, present) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         lease.give_back();
         let dialect = match (native, postgresml, present) {
@@ -210,7 +226,7 @@ pub(crate) async fn within<T, E: Into<Error>>(
 ) -> Result<T> {
     match tokio::time::timeout(timeout, answer).await {
         Ok(answer) => answer.map_err(Into::into),
-        Err(_) => Err(Error::new(Kind::Timeout, format!("nothing came from the model for {timeout:?}"))
+        Err(_) => Err(Error::new(Kind::Timeout, format!("nothing came for {timeout:?}"))
             .hint("The argument `timeout` sets this limit.")),
     }
 }
@@ -240,7 +256,9 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(object) = self.object.take() {
-            drop(Object::take(object));
+            // A process made by fork may hold the same socket. So it is shut down, which the server
+            // sees at once, and not only closed. The future has no step to wait for.
+            let _ = Object::take(object).close_hard().now_or_never();
         }
     }
 }

@@ -28,11 +28,21 @@ pub struct Error {
     pub param: Option<String>,
     pub detail: Option<String>,
     pub hint: Option<String>,
+    /// The id of the request, which the database's and the engine's logs have too.
+    pub request_id: Option<String>,
 }
 
 impl Error {
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Error {
-        Error { kind, message: message.into(), sqlstate: None, param: None, detail: None, hint: None }
+        Error {
+            kind,
+            message: message.into(),
+            sqlstate: None,
+            param: None,
+            detail: None,
+            hint: None,
+            request_id: None,
+        }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Error {
@@ -103,24 +113,25 @@ impl From<sqlx::Error> for Error {
 }
 
 fn from_postgres(error: &sqlx::postgres::PgDatabaseError) -> Error {
-    // The extension names the parameter at fault in the detail's first line.
-    let (param, detail) = match error.detail() {
-        None => (None, None),
-        Some(detail) => {
-            let (first, rest) = detail.split_once('\n').unwrap_or((detail, ""));
-            match first.strip_prefix("Parameter: ") {
-                Some(param) => (Some(param.to_owned()), (!rest.is_empty()).then(|| rest.to_owned())),
-                None => (None, Some(detail.to_owned())),
-            }
+    // The extension's detail names the parameter at fault, and the request, each in a line of its own.
+    let mut param = None;
+    let mut detail = Vec::new();
+    for line in error.detail().into_iter().flat_map(str::lines) {
+        match (line.strip_prefix("Parameter: "), line.strip_prefix("Request: ")) {
+            (Some(name), _) => param = Some(name.to_owned()),
+            // We know its id already.
+            (_, Some(_)) => (),
+            _ => detail.push(line),
         }
-    };
+    }
     Error {
         kind: Kind::Database,
         message: error.message().to_owned(),
         sqlstate: Some(error.code().to_owned()),
         param,
-        detail,
+        detail: (!detail.is_empty()).then(|| detail.join("\n")),
         hint: error.hint().map(str::to_owned),
+        request_id: None,
     }
 }
 
@@ -133,6 +144,7 @@ impl From<pgml_protocol::Error> for Error {
             param: error.param,
             detail: error.detail,
             hint: error.hint,
+            request_id: None,
         }
     }
 }

@@ -41,7 +41,7 @@ impl Completion {
         let token = request.token.as_ref().map(|token| token.0.as_str());
         Ok(Completion {
             arguments: Arguments::new(&checked, token)?,
-            reply: Reply::new(&checked),
+            reply: Reply::new(&checked, request.id.clone()),
             stream,
             timeout: request.timeout,
         })
@@ -70,7 +70,7 @@ impl Completion {
 
     async fn stream(&self, connection: &mut PgConnection, rows: &Rows) -> Result<bool> {
         let query = self.arguments.bind(sqlx::query(CURSOR));
-        let mut cursor = Cursor::declare(connection, query).await?;
+        let mut cursor = within(self.timeout, Cursor::declare(connection, query, MAX_BATCH)).await?;
         let mut roles_sent = vec![false; self.reply.n];
         while let Some(batch) = within(self.timeout, cursor.fetch()).await? {
             for row in batch {
@@ -90,7 +90,7 @@ impl Completion {
                 }
             }
         }
-        cursor.close().await?;
+        within(self.timeout, cursor.close()).await?;
         Ok(true)
     }
 }
@@ -117,10 +117,8 @@ struct Reply {
 }
 
 impl Reply {
-    fn new(request: &Checked) -> Reply {
+    fn new(request: &Checked, id: String) -> Reply {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        // Unique on this machine, which is all that an id that no server has seen can be.
-        let id = format!("chatcmpl-{:x}-{:x}", std::process::id(), now.as_nanos());
         Reply { id, created: now.as_secs(), model: request.model.clone(), n: request.n }
     }
 
@@ -211,19 +209,22 @@ pub(crate) struct Cursor<'c> {
     connection: &'c mut PgConnection,
     round_trip: Duration,
     batch: u32,
+    max_batch: u32,
     ended: bool,
 }
 
 impl<'c> Cursor<'c> {
-    /// Opens a transaction, and in it the cursor `c` by the DECLARE given.
+    /// Opens a transaction, and in it the cursor `c` by the DECLARE given. Fetches at most
+    /// `max_batch` rows at a time.
     pub async fn declare(
         connection: &'c mut PgConnection,
         declare: Query<'_, Postgres, PgArguments>,
+        max_batch: u32,
     ) -> Result<Cursor<'c>> {
         let start = Instant::now();
         connection.execute("BEGIN READ ONLY").await?;
         let round_trip = start.elapsed();
-        let mut cursor = Cursor { connection, round_trip, batch: 1, ended: false };
+        let mut cursor = Cursor { connection, round_trip, batch: 1, max_batch, ended: false };
         match declare.execute(&mut *cursor.connection).await {
             Ok(_) => Ok(cursor),
             Err(error) => Err(cursor.fail(error).await),
@@ -242,7 +243,7 @@ impl<'c> Cursor<'c> {
             Err(error) => return Err(self.fail(error).await),
         };
         self.ended = rows.len() < self.batch as usize;
-        self.batch = next_batch(self.batch, start.elapsed(), self.round_trip);
+        self.batch = next_batch(self.batch, start.elapsed(), self.round_trip).min(self.max_batch);
         Ok((!rows.is_empty()).then_some(rows))
     }
 

@@ -2,19 +2,22 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use sqlx::ValueRef;
 use sqlx::postgres::{PgRow, PgValueFormat};
 use sqlx::{Row as _, TypeInfo};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::error::{Error, Kind, Result};
 
-/// Rows that may wait for a reader. A reader that is slower than this holds the database back,
-/// not our memory.
-const WAITING_ROWS: usize = 64;
+/// The bytes of rows that may wait for a slow reader. There is room for the longest answers, so that
+/// it holds up neither its engine nor its connection; beyond that it does, and not our memory.
+const WAITING_BYTES: usize = 16 << 20;
+/// What a row takes up besides its JSON, about.
+const ROW_OVERHEAD: usize = 256;
 
 /// One row: a JSON object, or an array of several objects that came at the same time.
 pub struct Row(Content);
@@ -34,6 +37,13 @@ impl Row {
         let row = Row(Content::Received(row));
         row.json()?;
         Ok(row)
+    }
+
+    /// What the row takes up while it waits.
+    fn size(&self) -> u32 {
+        let bytes = self.json().map_or(0, <[u8]>::len) + ROW_OVERHEAD;
+        // A row that is larger than all the room there is, gets all of it.
+        bytes.min(WAITING_BYTES) as u32
     }
 
     /// The row's JSON.
@@ -59,7 +69,8 @@ impl Row {
 
 /// Where a running request puts its rows.
 pub(crate) struct Rows {
-    sender: mpsc::Sender<Result<Row>>,
+    sender: mpsc::UnboundedSender<Result<Row>>,
+    room: Arc<Semaphore>,
     started: AtomicBool,
 }
 
@@ -67,7 +78,12 @@ impl Rows {
     /// Hands a row to the reader. False when nobody reads any more.
     pub async fn push(&self, row: Row) -> bool {
         self.started.store(true, Ordering::Relaxed);
-        self.sender.send(Ok(row)).await.is_ok()
+        match self.room.acquire_many(row.size()).await {
+            // Given back by the reader.
+            Ok(room) => room.forget(),
+            Err(_) => return false,
+        }
+        self.sender.send(Ok(row)).is_ok()
     }
 
     /// Whether a row was handed on: from then on a request must not be tried again.
@@ -77,7 +93,10 @@ impl Rows {
 }
 
 /// A stream of rows. Dropping it cancels the request.
-pub struct ChatStream(mpsc::Receiver<Result<Row>>);
+pub struct ChatStream {
+    receiver: mpsc::UnboundedReceiver<Result<Row>>,
+    room: Arc<Semaphore>,
+}
 
 impl ChatStream {
     /// Runs a request on the current tokio runtime.
@@ -89,8 +108,10 @@ impl ChatStream {
         F: FnOnce(Rows) -> R,
         R: Future<Output = Result<()>> + Send + 'static,
     {
-        let (sender, receiver) = mpsc::channel(WAITING_ROWS);
-        let running = request(Rows { sender: sender.clone(), started: AtomicBool::new(false) });
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let room = Arc::new(Semaphore::new(WAITING_BYTES));
+        let rows = Rows { sender: sender.clone(), room: room.clone(), started: AtomicBool::new(false) };
+        let running = request(rows);
         tokio::spawn(async move {
             let result = tokio::select! {
                 // Rows that are there are worth more than a caller that is gone.
@@ -100,10 +121,10 @@ impl ChatStream {
             };
             if let Err(error) = result {
                 // Nobody may be listening any more, and then nobody needs the error.
-                let _ = sender.send(Err(error)).await;
+                let _ = sender.send(Err(error));
             }
         });
-        ChatStream(receiver)
+        ChatStream { receiver, room }
     }
 
     /// The next row; `None` after the last, or after an error.
@@ -112,7 +133,11 @@ impl ChatStream {
     }
 
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Row>>> {
-        self.0.poll_recv(context)
+        let next = ready!(self.receiver.poll_recv(context));
+        if let Some(Ok(row)) = &next {
+            self.room.add_permits(row.size() as usize);
+        }
+        Poll::Ready(next)
     }
 }
 
@@ -120,6 +145,6 @@ impl futures_util::Stream for ChatStream {
     type Item = Result<Row>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_recv(context)
+        ChatStream::poll_next(&mut self, context)
     }
 }

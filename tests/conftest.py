@@ -199,6 +199,33 @@ def slots(instance: local.Status, deadline: None) -> Slots:
     return slots
 
 
+class Backends:
+    """The backends that serve pgml's clients, as far as they came after this was made."""
+
+    def __init__(self, admin: psycopg.Connection[Any]) -> None:
+        self._admin = admin
+        self._before: set[int] = set()
+        self._before = set(self.all())
+
+    def all(self) -> dict[int, str]:
+        """Their process ids, and what state they are in."""
+        rows = self._admin.execute(
+            "SELECT pid, state FROM pg_stat_activity WHERE application_name = 'pgml'"
+        )
+        return {pid: state for pid, state in rows if pid not in self._before}
+
+    def wait(self, *states: str) -> None:
+        """Wait until these are their states, and there are no more."""
+        # Postgres tells nobody of a change: one can only look. `deadline` ends a vain wait.
+        while sorted(self.all().values()) != sorted(states):
+            pass
+
+
+@pytest.fixture
+def backends(admin: psycopg.Connection[Any]) -> Backends:
+    return Backends(admin)
+
+
 # The two faces ---------------------------------------------------------------------------------
 
 

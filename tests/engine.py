@@ -74,13 +74,18 @@ class Engine:
         self._thread = threading.Thread(target=self._loop.run_forever, name="stand-in engine")
         self._scripts: deque[Exchange] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._connections: set[asyncio.Task[None]] = set()
+        self._idle = threading.Event()
+        self._idle.set()
+        self._usual: list[Step] | None = None
         self.unexpected: list[str] = []
 
     def start(self, tls: ssl.SSLContext | None = None) -> int:
         """Listen, and return the port."""
         self._thread.start()
         self._server = self._run(asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=tls))
-        return self._server.sockets[0].getsockname()[1]
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        return self.port
 
     def stop(self) -> None:
         self._run(self._shut_down())
@@ -96,15 +101,17 @@ class Engine:
 
     def expect(self, *steps: Step | Iterable[Step]) -> Exchange:
         """Perform these steps for the next request that has no script yet."""
-        flat: list[Step] = []
-        for step in steps:
-            if isinstance(step, bytes | str | Gate):
-                flat.append(step)
-            else:
-                flat.extend(step)
-        exchange = Exchange(flat)
+        exchange = Exchange(_flat(steps))
         self._loop.call_soon_threadsafe(self._scripts.append, exchange)
         return exchange
+
+    def always(self, *steps: Step | Iterable[Step]) -> None:
+        """Perform these steps for every request that has no script of its own."""
+        self._usual = _flat(steps)
+
+    def wait_idle(self) -> None:
+        """Wait until no connection is open."""
+        assert self._idle.wait(PATIENCE), "a connection to the engine was not closed"
 
     @property
     def left(self) -> int:
@@ -124,9 +131,13 @@ class Engine:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # Taken before anything is awaited, so that scripts go to connections in their order.
         exchange = self._scripts.popleft() if self._scripts else None
+        if exchange is None and self._usual is not None:
+            exchange = Exchange(self._usual)
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._connections.add(task)
+        self._idle.clear()
         try:
             await self._serve(exchange, reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
@@ -134,6 +145,13 @@ class Engine:
         finally:
             self._tasks.discard(task)
             writer.transport.abort()
+            # After what abort() has put off to the loop's next turn: closing the socket.
+            self._loop.call_soon(self._closed, task)
+
+    def _closed(self, task: asyncio.Task[None]) -> None:
+        self._connections.discard(task)
+        if not self._connections:
+            self._idle.set()
 
     async def _serve(
         self,
@@ -164,6 +182,16 @@ class Engine:
             end.cancel()
             self._tasks -= {script, end}
             await asyncio.gather(script, end, return_exceptions=True)
+
+
+def _flat(steps: Iterable[Step | Iterable[Step]]) -> list[Step]:
+    flat: list[Step] = []
+    for step in steps:
+        if isinstance(step, bytes | str | Gate):
+            flat.append(step)
+        else:
+            flat.extend(step)
+    return flat
 
 
 async def _read(exchange: Exchange, reader: asyncio.StreamReader) -> None:

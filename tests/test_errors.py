@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import re
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pgml
@@ -307,3 +309,15 @@ def test_every_class_has_a_test() -> None:
     # The two that only gather others.
     assert tested == classes - {pgml.APIError, pgml.APIStatusError}
     assert all(getattr(pgml, cls.__name__) is cls for cls in classes)
+
+
+PROTOCOL = Path(__file__).parents[1] / "protocol/src/error.rs"
+
+
+def test_every_kind_of_the_extension_has_a_test() -> None:
+    source = PROTOCOL.read_text()
+    kinds = re.findall(r"^    (\w+),$", source[: source.index("impl Kind")], re.MULTILINE)
+    sqlstates = dict(re.findall(r'Kind::(\w+) => "(\w{5})"', source))
+    assert list(sqlstates) == kinds
+    tested = {case.sqlstate for case in CASES} | {failure.sqlstate for failure in FAILURES}
+    assert set(sqlstates.values()) - tested == set()

@@ -13,8 +13,11 @@ import pytest
 from conftest import QUESTION, Call
 from engine import DONE, ROLE, Engine, Step, answer, chunk, ending, event, head, usage
 from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types import CompletionUsage, chat, completion_usage
 from openai.types import Model as OpenAIModel
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from pgml import objects
+from pgml._pgml import PARAMETERS
 
 
 class Weather(pydantic.BaseModel):
@@ -23,6 +26,7 @@ class Weather(pydantic.BaseModel):
 
 
 TOOL = openai.pydantic_function_tool(Weather)
+NAMED = {"type": "function", "function": {"name": "Weather"}}
 OTHER = {"type": "function", "function": {"name": "now"}}
 SCHEMA = {"name": "Weather", "strict": True, "schema": Weather.model_json_schema()}
 
@@ -49,11 +53,37 @@ FEATURES: dict[str, dict[str, Any]] = {
     "json_schema": {"response_format": {"type": "json_schema", "json_schema": SCHEMA}},
     "tool_choice required": {"tools": [TOOL], "tool_choice": "required"},
     "tool_choice of two": {"tools": [TOOL, OTHER], "tool_choice": "required"},
-    "tool_choice named": {
-        "tools": [TOOL],
-        "tool_choice": {"type": "function", "function": {"name": "Weather"}},
+    "tool_choice named": {"tools": [TOOL], "tool_choice": NAMED},
+    "tool_choice allowed_tools": {
+        "tools": [TOOL, OTHER],
+        "tool_choice": {
+            "type": "allowed_tools",
+            "allowed_tools": {"mode": "required", "tools": [NAMED]},
+        },
+    },
+    "tools that may be called": {**SHORT, "tools": [OTHER], "tool_choice": "none"},
+    "parallel_tool_calls": {"tools": [TOOL], "tool_choice": NAMED, "parallel_tool_calls": False},
+    "sampling": {
+        **SHORT,
+        "top_p": 0.5,
+        "frequency_penalty": 0.5,
+        "presence_penalty": 0.5,
+        "logit_bias": {"15": -100},
+        "seed": 1,
     },
 }
+# In each feature's requests already, or of no account for what comes back.
+EVERYWHERE = {
+    *("messages", "model", "stream", "max_tokens", "max_completion_tokens", "temperature"),
+}
+
+
+def test_every_honoured_parameter_is_in_a_feature() -> None:
+    honoured = {name for name, treatment in PARAMETERS.items() if treatment == "honoured"}
+    assert honoured - EVERYWHERE == {name for asked in FEATURES.values() for name in asked} - {
+        "extra_body",
+        "chat_template",
+    }
 
 
 # What openai's accumulator is told, to read what it adds up.
@@ -61,6 +91,8 @@ PARSED: dict[str, dict[str, Any]] = {
     "json_schema": {"response_format": Weather},
     "tool_choice required": {"input_tools": [TOOL]},
     "tool_choice named": {"input_tools": [TOOL]},
+    "tool_choice allowed_tools": {"input_tools": [TOOL]},
+    "parallel_tool_calls": {"input_tools": [TOOL]},
 }
 
 
@@ -106,7 +138,7 @@ def test_the_real_model(client: pgml.OpenSourceAI, model: str, feature: str) -> 
             assert "".join(token.token for token in choice.logprobs.content) == said
         if "response_format" in PARSED.get(feature, {}):
             assert type(choice.message.parsed) is Weather
-        if "tools" in asked:
+        if asked.get("tool_choice", "none") != "none":
             (call,) = choice.message.tool_calls
             assert type(json.loads(call.function.arguments)) is dict
         if "input_tools" in PARSED.get(feature, {}):
@@ -115,6 +147,9 @@ def test_the_real_model(client: pgml.OpenSourceAI, model: str, feature: str) -> 
 
 def delta(finish_reason: str | None = None, **fields: Any) -> bytes:
     return event({"choices": [{"index": 0, "delta": fields, "finish_reason": finish_reason}]})
+
+
+TOKEN = {"token": "a", "bytes": [97], "logprob": -0.5, "top_logprobs": []}
 
 
 def call_piece(index: int, **fields: Any) -> bytes:
@@ -144,6 +179,15 @@ SCRIPTS: dict[str, list[Step]] = {
         DONE,
     ],
     "reasoning": [head(), ROLE, delta(reasoning_content="Hm."), chunk("Four"), *ending()],
+    "reasoning of vLLM": [head(), ROLE, delta(reasoning="Hm."), chunk("Four"), *ending()],
+    "logprobs": [
+        head(),
+        ROLE,
+        event(
+            {"choices": [{"index": 0, "delta": {"content": "a"}, "logprobs": {"content": [TOKEN]}}]}
+        ),
+        *ending(),
+    ],
     "refusal": [head(), ROLE, delta(refusal="I "), delta("stop", refusal="won't."), DONE],
     "two calls at once": [
         head(),
@@ -207,6 +251,36 @@ async def test_details_of_usage_are_kept(call: Call, engine: Engine) -> None:
     counts = (await call.create("scripted", QUESTION)).usage
     assert counts.prompt_tokens_details.cached_tokens == 2
     assert counts.completion_tokens_details.reasoning_tokens == 1
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (objects.ChatCompletion, ChatCompletion),
+        (objects.Choice, chat.chat_completion.Choice),
+        (objects.ChatCompletionMessage, chat.ChatCompletionMessage),
+        (objects.ToolCall, chat.ChatCompletionMessageFunctionToolCall),
+        (objects.Function, chat.chat_completion_message_function_tool_call.Function),
+        (objects.ChoiceLogprobs, chat.chat_completion.ChoiceLogprobs),
+        (objects.TokenLogprob, chat.ChatCompletionTokenLogprob),
+        (objects.TopLogprob, chat.chat_completion_token_logprob.TopLogprob),
+        (objects.Usage, CompletionUsage),
+        (objects.PromptTokensDetails, completion_usage.PromptTokensDetails),
+        (objects.CompletionTokensDetails, completion_usage.CompletionTokensDetails),
+        (objects.ChatCompletionChunk, ChatCompletionChunk),
+        (objects.ChunkChoice, chat.chat_completion_chunk.Choice),
+        (objects.ChoiceDelta, chat.chat_completion_chunk.ChoiceDelta),
+        (objects.ToolCall, chat.chat_completion_chunk.ChoiceDeltaToolCall),
+        (objects.Function, chat.chat_completion_chunk.ChoiceDeltaToolCallFunction),
+        (objects.Model, OpenAIModel),
+    ],
+)
+def test_what_openai_may_leave_out_is_none(
+    ours: type[objects.Object], theirs: type[pydantic.BaseModel]
+) -> None:
+    for name, field in theirs.model_fields.items():
+        if not field.is_required():
+            assert getattr(ours(), name) is None
 
 
 def test_models(client: pgml.OpenSourceAI, model: str) -> None:

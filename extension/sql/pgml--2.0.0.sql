@@ -32,41 +32,63 @@ SELECT pg_catalog.pg_extension_config_dump('pgml.models', '');
 
 -- Three types of request: jsonb, and the two that keep the order of keys. A literal is a text.
 
-CREATE FUNCTION pgml.chat_completion(request jsonb) RETURNS json
+CREATE FUNCTION pgml.chat_completion(request jsonb, request_id text DEFAULT '') RETURNS json
     AS 'MODULE_PATHNAME', 'chat_completion_jsonb_wrapper'
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000000;
-COMMENT ON FUNCTION pgml.chat_completion(jsonb) IS
+COMMENT ON FUNCTION pgml.chat_completion(jsonb, text) IS
     'an OpenAI chat.completion object for an OpenAI request body';
 
-CREATE FUNCTION pgml.chat_completion_stream(request jsonb, batch boolean DEFAULT false) RETURNS SETOF json
+CREATE FUNCTION pgml.chat_completion_stream(
+    request jsonb, batch boolean DEFAULT false, request_id text DEFAULT ''
+) RETURNS SETOF json
     AS 'MODULE_PATHNAME', 'chat_completion_stream_jsonb_wrapper'
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000000 ROWS 100;
-COMMENT ON FUNCTION pgml.chat_completion_stream(jsonb, boolean) IS
+COMMENT ON FUNCTION pgml.chat_completion_stream(jsonb, boolean, text) IS
     'chat.completion.chunk objects, pushed as they are made when called in the target list; with batch, those that are there at the same time come as one with the choices of all';
 
-CREATE FUNCTION pgml.chat_completion(request json) RETURNS json
+CREATE FUNCTION pgml.chat_completion(request json, request_id text DEFAULT '') RETURNS json
     AS 'MODULE_PATHNAME', 'chat_completion_text_wrapper'
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000000;
-COMMENT ON FUNCTION pgml.chat_completion(json) IS
+COMMENT ON FUNCTION pgml.chat_completion(json, text) IS
     'an OpenAI chat.completion object for an OpenAI request body';
 
-CREATE FUNCTION pgml.chat_completion_stream(request json, batch boolean DEFAULT false) RETURNS SETOF json
+CREATE FUNCTION pgml.chat_completion_stream(
+    request json, batch boolean DEFAULT false, request_id text DEFAULT ''
+) RETURNS SETOF json
     AS 'MODULE_PATHNAME', 'chat_completion_stream_text_wrapper'
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000000 ROWS 100;
-COMMENT ON FUNCTION pgml.chat_completion_stream(json, boolean) IS
+COMMENT ON FUNCTION pgml.chat_completion_stream(json, boolean, text) IS
     'chat.completion.chunk objects, pushed as they are made when called in the target list; with batch, those that are there at the same time come as one with the choices of all';
 
-CREATE FUNCTION pgml.chat_completion(request text) RETURNS json
+CREATE FUNCTION pgml.chat_completion(request text, request_id text DEFAULT '') RETURNS json
     AS 'MODULE_PATHNAME', 'chat_completion_text_wrapper'
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000000;
-COMMENT ON FUNCTION pgml.chat_completion(text) IS
+COMMENT ON FUNCTION pgml.chat_completion(text, text) IS
     'an OpenAI chat.completion object for an OpenAI request body';
 
-CREATE FUNCTION pgml.chat_completion_stream(request text, batch boolean DEFAULT false) RETURNS SETOF json
+CREATE FUNCTION pgml.chat_completion_stream(
+    request text, batch boolean DEFAULT false, request_id text DEFAULT ''
+) RETURNS SETOF json
     AS 'MODULE_PATHNAME', 'chat_completion_stream_text_wrapper'
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 1000000 ROWS 100;
-COMMENT ON FUNCTION pgml.chat_completion_stream(text, boolean) IS
+COMMENT ON FUNCTION pgml.chat_completion_stream(text, boolean, text) IS
     'chat.completion.chunk objects, pushed as they are made when called in the target list; with batch, those that are there at the same time come as one with the choices of all';
+
+-- Who is being served --------------------------------------------------------------------------
+
+CREATE FUNCTION pgml.requests_in_flight() RETURNS TABLE (
+    pid integer, role oid, database oid, request_id text, model text, started timestamptz, tokens bigint
+)
+    AS 'MODULE_PATHNAME', 'requests_in_flight_wrapper'
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 10;
+
+CREATE VIEW pgml.stat_requests AS
+SELECT r.pid, d.datname, a.rolname AS usename, r.request_id, r.model, r.started, r.tokens
+FROM pgml.requests_in_flight() r
+LEFT JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) r.database
+LEFT JOIN pg_catalog.pg_roles a ON a.oid OPERATOR(pg_catalog.=) r.role;
+COMMENT ON VIEW pgml.stat_requests IS
+    'the requests in flight: one''s own, and for members of pg_read_all_stats those of all roles';
 
 -- PostgresML's functions -----------------------------------------------------------------------
 
@@ -122,4 +144,4 @@ CREATE FUNCTION pgml.transform_stream(
 
 -- Who may call which engine is decided by USAGE on its foreign server, so the rest is open.
 GRANT USAGE ON SCHEMA pgml TO PUBLIC;
-GRANT SELECT ON pgml.models TO PUBLIC;
+GRANT SELECT ON pgml.models, pgml.stat_requests TO PUBLIC;

@@ -1,13 +1,16 @@
 //! `pgml.chat_completion` and `pgml.chat_completion_stream`.
 
 use pgml_protocol::reply::{ChunkStream, Completion};
-use pgml_protocol::{Request, Result};
+use pgml_protocol::{Error, Request, Result};
 use pgrx::prelude::*;
 use serde_json::Value;
 
 use crate::generation::Generation;
 use crate::json::{Jsonb, parse};
 use crate::report;
+
+/// A request's id is no longer than this.
+const MAX_ID: usize = 128;
 
 // These return text to pgrx and are declared to return json in SQL: in memory the two are one, and
 // what they return has just been written as JSON, so nothing needs to parse it again.
@@ -17,40 +20,84 @@ use crate::report;
 
 /// One OpenAI `chat.completion` object for an OpenAI request body.
 #[pg_extern(sql = false)]
-fn chat_completion_jsonb(request: Jsonb) -> String {
-    chat_completion(request.read("request"))
+fn chat_completion_jsonb(request: Jsonb, request_id: &str) -> String {
+    chat_completion(request.read("request"), request_id)
 }
 
 /// The same, from a `json` or a `text`.
 #[pg_extern(sql = false)]
-fn chat_completion_text(request: &str) -> String {
-    chat_completion(parse(request, "request"))
+fn chat_completion_text(request: &[u8], request_id: &str) -> String {
+    chat_completion(parse(request, "request"), request_id)
 }
 
 /// The `chat.completion.chunk` objects of an OpenAI request body, each pushed as it is made.
 ///
 /// With `batch`, chunks that are there at the same time come as one, which has the choices of all.
 #[pg_extern(sql = false)]
-fn chat_completion_stream_jsonb(request: Jsonb, batch: bool) -> SetOfIterator<'static, String> {
-    chat_completion_stream(request.read("request"), batch)
+fn chat_completion_stream_jsonb(
+    request: Jsonb,
+    batch: bool,
+    request_id: &str,
+) -> SetOfIterator<'static, String> {
+    chat_completion_stream(request.read("request"), batch, request_id)
 }
 
 /// The same, from a `json` or a `text`.
 #[pg_extern(sql = false)]
-fn chat_completion_stream_text(request: &str, batch: bool) -> SetOfIterator<'static, String> {
-    chat_completion_stream(parse(request, "request"), batch)
+fn chat_completion_stream_text(
+    request: &[u8],
+    batch: bool,
+    request_id: &str,
+) -> SetOfIterator<'static, String> {
+    chat_completion_stream(parse(request, "request"), batch, request_id)
 }
 
-fn chat_completion(body: Result<Value>) -> String {
+fn chat_completion(body: Result<Value>, request_id: &str) -> String {
+    let id = Id::given(request_id);
     body.and_then(Request::parse)
-        .and_then(|request| complete(Generation::chat(&request)?, request.n))
-        .map_or_else(|error| report(error), |completion| completion.json())
+        .and_then(|request| complete(Generation::chat(&request, &id.text)?, request.n))
+        .map_or_else(|error| report(id.name(error)), |completion| completion.json())
 }
 
-fn chat_completion_stream(body: Result<Value>, batch: bool) -> SetOfIterator<'static, String> {
+fn chat_completion_stream(
+    body: Result<Value>,
+    batch: bool,
+    request_id: &str,
+) -> SetOfIterator<'static, String> {
+    let id = Id::given(request_id);
     body.and_then(Request::parse)
-        .and_then(|request| Rows::start(&request, batch))
-        .map_or_else(|error| report(error), SetOfIterator::new)
+        .and_then(|request| Rows::start(&request, &id, batch))
+        .map_or_else(|error| report(id.name(error)), SetOfIterator::new)
+}
+
+/// What answers, errors and logs call a request.
+struct Id {
+    text: String,
+    /// Whether the caller knows it.
+    is_given: bool,
+}
+
+impl Id {
+    fn given(id: &str) -> Id {
+        if id.is_empty() {
+            return Id { text: new_id(), is_given: false };
+        }
+        // It becomes a header of the request to the engine, and a line in logs.
+        if id.len() > MAX_ID || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let problem = format!("must be at most {MAX_ID} visible ASCII characters");
+            report(Error::invalid("request_id", problem));
+        }
+        Id { text: id.to_owned(), is_given: true }
+    }
+
+    /// Says in an error which request it is about, if that tells the caller something.
+    fn name(&self, error: Error) -> Error {
+        if self.is_given { error.request(&self.text) } else { error }
+    }
+}
+
+pub fn new_id() -> String {
+    format!("chatcmpl-{}", uuid::Uuid::new_v4().simple())
 }
 
 /// Runs a generation to its end.
@@ -71,8 +118,8 @@ struct Rows {
 }
 
 impl Rows {
-    fn start(request: &Request, batch: bool) -> Result<Rows> {
-        let (generation, head) = Generation::chat(request)?;
+    fn start(request: &Request, id: &Id, batch: bool) -> Result<Rows> {
+        let (generation, head) = Generation::chat(request, &id.text)?;
         let stream = ChunkStream::new(head, request.n);
         Ok(Rows { generation: Some(generation), stream, batch, usage_due: request.include_usage })
     }

@@ -29,8 +29,9 @@ pub fn define_settings() {
     );
 }
 
-/// An engine, as its foreign server and the caller's user mapping describe it.
+/// An engine, as its foreign server and the caller's user mapping describe it, for one request.
 pub struct Engine {
+    pub request_id: CString,
     server: String,
     /// The name that the engine knows the model by.
     pub model: String,
@@ -46,7 +47,7 @@ pub struct Engine {
 
 impl Engine {
     /// Finds the engine for a request, and checks that the current role may use it.
-    pub fn find(request: &Request) -> Result<Engine> {
+    pub fn find(request: &Request, request_id: &str) -> Result<Engine> {
         let default =
             DEFAULT_SERVER.get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let Some(route) = route(&request.model, request.revision(), &default) else {
@@ -77,6 +78,8 @@ impl Engine {
         // SAFETY: only reads the role that the backend runs as.
         let role = unsafe { pg_sys::GetUserId() };
         Ok(Engine {
+            // It has been checked, and holds no NUL.
+            request_id: CString::new(request_id).unwrap_or_default(),
             server: route.server,
             model: route.engine_model,
             uri: options.base_url,

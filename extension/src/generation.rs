@@ -3,16 +3,19 @@
 //! Every choice is a request of its own to the engine. Any engine can do that, many cannot do
 //! `n`, and usage is then counted right. All of them share one wait set.
 
+use std::borrow::Cow;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use pgml_protocol::exchange::Exchange;
+use pgml_protocol::logprobs::drop_alternatives;
 use pgml_protocol::reply::{EngineChunk, Head, Reply};
 use pgml_protocol::template::{self, SpecialTokens};
-use pgml_protocol::tools::CallShaper;
+use pgml_protocol::tool_call::CallShaper;
 use pgml_protocol::{Error, Kind, Request, Result};
 use serde_json::{Map, Value, json};
 
 use crate::engine::Engine;
+use crate::requests::Entry;
 use crate::sandbox;
 use crate::shim::{self, WaitSet};
 use crate::transport::Transport;
@@ -34,7 +37,12 @@ pub struct Generation {
     choices: Vec<Option<Connection>>,
     /// For each choice that has to be a tool call, what makes it one.
     shapers: Vec<CallShaper>,
+    no_top_logprobs: bool,
     wait: Option<WaitSet>,
+    /// Where bytes are received to, [`READ_SIZE`] at a time.
+    received: Box<[u8]>,
+    entry: Entry,
+    tokens: u64,
 }
 
 struct Connection {
@@ -44,13 +52,13 @@ struct Connection {
 
 impl Generation {
     /// Sends a chat completion request to the engine that serves its model.
-    pub fn chat(request: &Request) -> Result<(Generation, Head)> {
-        let engine = Engine::find(request)?;
+    pub fn chat(request: &Request, id: &str) -> Result<(Generation, Head)> {
+        let engine = Engine::find(request, id)?;
         let prompt = match &request.chat_template {
             None => Prompt::Messages,
             Some(template) => {
                 let tokens = special_tokens(&engine, template)?;
-                let mut text = sandbox::run(|| {
+                let mut text = sandbox::run(&engine.request_id, || {
                     template::render(template, request.messages(), &tokens, template_variables(request))
                 })?;
                 let begins = !tokens.bos_token.is_empty() && text.starts_with(&tokens.bos_token);
@@ -60,17 +68,18 @@ impl Generation {
                 Prompt::Text(text)
             }
         };
-        Generation::start(request, engine, prompt)
+        Generation::start(request, id, engine, prompt)
     }
 
     /// Sends a text to be continued, without any template.
-    pub fn text(request: &Request, text: String) -> Result<(Generation, Head)> {
-        Generation::start(request, Engine::find(request)?, Prompt::Text(text))
+    pub fn text(request: &Request, id: &str, text: String) -> Result<(Generation, Head)> {
+        Generation::start(request, id, Engine::find(request, id)?, Prompt::Text(text))
     }
 
-    fn start(request: &Request, engine: Engine, prompt: Prompt) -> Result<(Generation, Head)> {
+    fn start(request: &Request, id: &str, engine: Engine, prompt: Prompt) -> Result<(Generation, Head)> {
+        let entry = Entry::begin(&engine.request_id, &request.model);
         let head = Head {
-            id: format!("chatcmpl-{}", uuid::Uuid::new_v4().simple()),
+            id: id.to_owned(),
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             model: request.model.clone(),
         };
@@ -97,7 +106,17 @@ impl Generation {
             let id = |index| format!("call_{}_{index}", uuid::Uuid::new_v4().simple());
             (0..request.n).map(move |index| CallShaper::new(forced.clone(), id(index)))
         });
-        Ok((Generation { engine, choices, shapers: shapers.collect(), wait: None }, head))
+        let generation = Generation {
+            engine,
+            choices,
+            shapers: shapers.collect(),
+            no_top_logprobs: request.no_top_logprobs,
+            wait: None,
+            received: vec![0; READ_SIZE].into(),
+            entry,
+            tokens: 0,
+        };
+        Ok((generation, head))
     }
 
     /// Waits until the engine has sent something, and gives it to `reply`. False when the engine
@@ -105,14 +124,18 @@ impl Generation {
     ///
     /// Rows made from earlier events are pushed to the client before any waiting.
     pub fn advance(&mut self, reply: &mut impl Reply) -> Result<bool> {
-        let Generation { engine, choices, shapers, wait } = self;
+        self.step(reply).map_err(|error| error.request(self.engine.request_id.to_string_lossy()))
+    }
+
+    fn step(&mut self, reply: &mut impl Reply) -> Result<bool> {
+        let Generation { engine, choices, shapers, no_top_logprobs, wait, received, entry, tokens } = self;
         loop {
             let mut progress = false;
             for (index, choice) in choices.iter_mut().enumerate() {
                 let Some(connection) = choice else { continue };
                 connection.send(engine)?;
-                let received = connection.receive(engine)?;
-                if !received && !connection.exchange.is_ended() {
+                let came = connection.receive(engine, received)?;
+                if !came && !connection.exchange.is_ended() {
                     continue;
                 }
                 progress = true;
@@ -122,14 +145,21 @@ impl Generation {
                     .drain(|data| {
                         if done || data == b"[DONE]" {
                             done = true;
-                        } else if let Some(shaper) = shapers.get_mut(index) {
-                            reply.chunk(index, &EngineChunk::parse(&shaper.reshape(data)?)?)?;
-                        } else {
-                            reply.chunk(index, &EngineChunk::parse(data)?)?;
+                            return Ok(());
                         }
-                        Ok(())
+                        // One event is one token, as engines have it.
+                        *tokens += 1;
+                        let mut data = Cow::Borrowed(data);
+                        if *no_top_logprobs {
+                            data = drop_alternatives(&data)?.into();
+                        }
+                        if let Some(shaper) = shapers.get_mut(index) {
+                            data = shaper.reshape(&data)?.into();
+                        }
+                        reply.chunk(index, &EngineChunk::parse(&data)?)
                     })
                     .map_err(|error| engine.blame(error))?;
+                entry.set_tokens(*tokens);
                 if done || connection.exchange.is_ended() {
                     reply.end(index).map_err(|error| engine.blame(error))?;
                     *choice = None;
@@ -146,17 +176,9 @@ impl Generation {
                 WaitSet::new(&open.iter().map(|connection| connection.transport.socket()).collect::<Vec<_>>())
             });
             for (position, connection) in open.iter().enumerate() {
-                wait.set_writable(position, connection.waits_to_send());
+                wait.set_writable(position, connection.has_to_send());
             }
-            let connecting = open.iter().any(|connection| connection.transport.is_handshaking());
-            if connecting {
-                if !wait.wait(engine.connect_timeout) {
-                    return Err(engine.cannot_connect(&format!(
-                        "it did not finish TLS's handshake within {:?}",
-                        engine.connect_timeout
-                    )));
-                }
-            } else if !wait.wait(engine.read_timeout) {
+            if !wait.wait(engine.read_timeout, &engine.request_id) {
                 let error = format!("{} sent nothing for {:?}", engine.label(), engine.read_timeout);
                 return Err(Error::new(Kind::Timeout, error)
                     .hint("The server's option read_timeout sets this limit."));
@@ -170,12 +192,6 @@ impl Connection {
         !self.exchange.to_send().is_empty() || self.transport.wants_write()
     }
 
-    /// Whether to wait until the socket takes bytes. While TLS waits for its peer's hello, the
-    /// request has to wait too, on a socket that would take it at once.
-    fn waits_to_send(&self) -> bool {
-        if self.transport.is_handshaking() { self.transport.wants_write() } else { self.has_to_send() }
-    }
-
     fn send(&mut self, engine: &Engine) -> Result<()> {
         while self.has_to_send() {
             match self.transport.write(self.exchange.to_send()) {
@@ -183,37 +199,31 @@ impl Connection {
                 Ok(None) => break,
                 // The engine may have answered (an error, say) before it took the whole request.
                 Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
-                Err(error) => return Err(self.lost(engine, &error)),
+                Err(error) => return Err(lost(engine, &error)),
             }
         }
         Ok(())
     }
 
     /// Whether anything was received.
-    fn receive(&mut self, engine: &Engine) -> Result<bool> {
-        let buffer = self.exchange.buffer();
-        let filled = buffer.len();
-        buffer.resize(filled + READ_SIZE, 0);
-        let result = self.transport.read(&mut buffer[filled..]);
-        buffer.truncate(filled + result.as_ref().ok().copied().flatten().unwrap_or(0));
-        match result {
+    fn receive(&mut self, engine: &Engine, buffer: &mut [u8]) -> Result<bool> {
+        match self.transport.read(buffer) {
             Ok(None) => Ok(false),
             Ok(Some(0)) => {
                 self.exchange.closed().map_err(|error| engine.blame(error))?;
                 Ok(true)
             }
-            Ok(Some(_)) => Ok(true),
-            Err(error) => Err(self.lost(engine, &error)),
+            Ok(Some(count)) => {
+                self.exchange.received(&buffer[..count]);
+                Ok(true)
+            }
+            Err(error) => Err(lost(engine, &error)),
         }
     }
+}
 
-    /// Before TLS is established nothing was asked, so nothing is lost.
-    fn lost(&self, engine: &Engine, error: &std::io::Error) -> Error {
-        if self.transport.is_handshaking() {
-            return engine.cannot_connect(error);
-        }
-        Error::new(Kind::ConnectionLost, format!("lost {}: {error}", engine.label()))
-    }
+fn lost(engine: &Engine, error: &std::io::Error) -> Error {
+    Error::new(Kind::ConnectionLost, format!("lost {}: {error}", engine.label()))
 }
 
 /// The body that the engine gets: the caller's parameters, and what makes it stream.
@@ -285,9 +295,10 @@ fn ask(engine: &Engine, exchange: Result<Exchange>) -> Result<Value> {
     let mut connection = Connection { transport: Transport::connect(engine)?, exchange };
     let deadline = Instant::now() + engine.connect_timeout;
     let wait = WaitSet::new(&[connection.transport.socket()]);
+    let mut buffer = vec![0; READ_SIZE];
     loop {
         connection.send(engine)?;
-        let received = connection.receive(engine);
+        let received = connection.receive(engine, &mut buffer);
         if let Some(document) = connection.exchange.document()? {
             return Ok(document);
         }
@@ -296,9 +307,9 @@ fn ask(engine: &Engine, exchange: Result<Exchange>) -> Result<Value> {
             Ok(false) => (),
             _ => return Ok(Value::Null),
         }
-        wait.set_writable(0, connection.waits_to_send());
+        wait.set_writable(0, connection.has_to_send());
         let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() || !wait.wait(left) {
+        if left.is_zero() || !wait.wait(left, &engine.request_id) {
             return Ok(Value::Null);
         }
     }

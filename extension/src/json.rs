@@ -21,9 +21,18 @@ impl Jsonb {
     }
 }
 
-/// Reads a `json` or `text` argument.
-pub fn parse(text: &str, param: &str) -> Result<Value> {
-    serde_json::from_str(text).map_err(|error| Error::invalid(param, format!("is no JSON: {error}")))
+// Functions take text and json as bytes: in memory they are alike, and in a database of encoding
+// SQL_ASCII the bytes may be any, at which pgrx would panic.
+
+/// Reads a `json` or `text` argument that holds JSON.
+pub fn parse(text: &[u8], param: &str) -> Result<Value> {
+    serde_json::from_slice(text).map_err(|error| Error::invalid(param, format!("is no JSON: {error}")))
+}
+
+/// Reads a `text` argument.
+pub fn text(bytes: &[u8], param: &str) -> Result<String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Error::invalid(param, "is no UTF-8"))?;
+    Ok(text.to_owned())
 }
 
 impl FromDatum for Jsonb {

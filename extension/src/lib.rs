@@ -8,7 +8,7 @@
 //! 3. [`generation`]: the request's connections and the waiting for them; [`transport`] is one
 //!    such connection, [`shim`] is what Postgres itself does.
 //!
-//! [`sandbox`] runs a caller's chat template. [`json`] reads JSON arguments. What the bytes on those connections mean is in the crate `pgml-protocol`.
+//! [`json`] reads JSON arguments. [`requests`] shows who is being served. What the bytes on those connections mean is in the crate `pgml-protocol`.
 
 use pgml_protocol::{Error, Kind};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -20,6 +20,7 @@ mod engine;
 mod generation;
 mod json;
 mod options;
+mod requests;
 mod sandbox;
 mod shim;
 mod transform;
@@ -46,8 +47,8 @@ extern "C-unwind" fn _PG_init() {
     engine::define_settings();
 }
 
-/// Raises an error in Postgres. The parameter at fault stands in the detail, where both people and
-/// the client find it.
+/// Raises an error in Postgres. The parameter at fault and the request's id stand in the detail,
+/// where people, the server's log and the client find them.
 fn report(error: Error) -> ! {
     let code = match error.kind {
         Kind::InvalidRequest => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
@@ -63,7 +64,8 @@ fn report(error: Error) -> ! {
         Kind::Engine => PgSqlErrorCode::ERRCODE_SYSTEM_ERROR,
     };
     let parameter = error.param.map(|param| format!("Parameter: {param}"));
-    let detail: Vec<String> = parameter.into_iter().chain(error.detail).collect();
+    let request = error.request_id.map(|id| format!("Request: {id}"));
+    let detail: Vec<String> = parameter.into_iter().chain(error.detail).chain(request).collect();
     let mut report = ErrorReport::new(code, error.message, "pgml");
     if !detail.is_empty() {
         report = report.set_detail(detail.join("\n"));

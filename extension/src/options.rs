@@ -7,6 +7,7 @@ use pgml_protocol::{Error, Kind, Result};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use crate::json::text;
 use crate::report;
 
 const SERVER_OPTIONS: &str = "base_url, unix_socket, sslrootcert, connect_timeout, read_timeout";
@@ -97,7 +98,11 @@ fn unknown(name: &str, known: &str) -> Error {
 ///
 /// `catalog` says which of the two they are for, as the foreign data wrapper's validator gets it.
 #[pg_extern(sql = false)]
-fn engine_options(options: Vec<String>, catalog: pg_sys::Oid) {
+fn engine_options(options: Array<&[u8]>, catalog: pg_sys::Oid) {
+    // Postgres passes no null, but anybody may call this.
+    let options: Result<Vec<String>> =
+        options.iter().flatten().map(|option| text(option, "options")).collect();
+    let options = options.unwrap_or_else(|error| report(error));
     let result = if catalog == pg_sys::ForeignServerRelationId {
         ServerOptions::parse(&options).map(drop)
     } else {

@@ -1,14 +1,14 @@
-//! A process of its own for a chat template, which is a program from a caller.
+//! The rendering of a chat template in a process of its own.
 //!
-//! minijinja bounds the instructions and the text of a template. It does not bound how deep its
-//! values nest, what Python's methods build inside, or how long two values are compared: a few
-//! lines can overflow the stack, and a backend that crashes takes the whole server down. So a
-//! template runs in a child with the kernel's limits, and may crash there. The backend waits for
-//! it as it waits for an engine: a cancel or a timeout ends it.
+//! A template is somebody's program. Its steps are counted, but some steps cost more than others: a
+//! list that holds itself twice over, forty times, takes all memory to print, and one that is nested
+//! a hundred thousand times takes all of the stack. If the backend died of that, Postgres would
+//! restart with all of its sessions. So a child dies of it, as the backend waits.
 
-use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::ffi::CStr;
+use std::fs;
+use std::io::{self, PipeWriter, Read, Write};
+use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -16,174 +16,118 @@ use pgml_protocol::{Error, Kind, Result};
 
 use crate::shim::WaitSet;
 
-/// Beyond what the backend itself has. minijinja's own limit of 128 MB does not count copies.
-const MEMORY: u64 = 512 << 20;
-const STACK: u64 = 8 << 20;
-const CPU_SECONDS: u64 = 2;
+/// Seconds of CPU. The steps that a template may do take a fraction of one.
+const MAX_CPU: libc::rlim_t = 5;
+/// Bytes, on top of what the backend has.
+const MAX_MEMORY: libc::rlim_t = 512 << 20;
 
-/// How an answer begins: the text, or why there is none.
-const TEXT: u8 = b'=';
-const REFUSAL: u8 = b'!';
+/// What the child writes before a text, and before the message of an error.
+const TEXT: u8 = b'+';
+const MESSAGE: u8 = b'-';
 
-/// Runs `render` in a child process, and returns what it returns. It must use nothing of Postgres.
-pub fn run(render: impl FnOnce() -> Result<String>) -> Result<String> {
-    let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
-    ours.set_nonblocking(true).map_err(failed)?;
-    // What the backend has now: the child starts with as much.
-    let size = address_space()?;
-    // No handler of Postgres's may run in the child: signals wait until it has put them back.
-    let mask = Mask::all();
-    // SAFETY: a backend has one thread, so the child is a whole copy of it, locks included.
-    let pid = unsafe { libc::fork() };
-    if pid == 0 {
-        confine(theirs.as_raw_fd(), size + MEMORY);
-        drop(mask);
-        answer(theirs, render);
-    }
-    drop(mask);
-    drop(theirs);
-    if pid < 0 {
-        return Err(failed(std::io::Error::last_os_error()));
-    }
-    let child = Child(pid);
-    let mut received = Vec::new();
-    let wait = WaitSet::new(&[ours.as_raw_fd()]);
+/// The text that `render` makes of a template, or its error. Can be cancelled.
+pub fn run(request_id: &CStr, render: impl FnOnce() -> Result<String>) -> Result<String> {
+    let failed = |error: io::Error| {
+        Error::new(Kind::Overloaded, format!("cannot start a process for the chat template: {error}"))
+    };
+    let (mut reader, writer) = io::pipe().map_err(failed)?;
+    let child = Child::start(writer, render).map_err(failed)?;
+    let wait = WaitSet::new(&[reader.as_raw_fd()]);
+    let mut answer = Vec::new();
+    let mut piece = vec![0; 64 << 10];
     loop {
-        match ours.read_to_end(&mut received) {
-            Ok(_) => break,
-            // The child has its own limit of time.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => drop(wait.wait(Duration::MAX)),
+        // In vain at most for as long as the child may run.
+        wait.wait(Duration::MAX, request_id);
+        match reader.read(&mut piece) {
+            Ok(0) => break,
+            Ok(length) => answer.extend_from_slice(&piece[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
             Err(error) => return Err(failed(error)),
         }
     }
-    let status = child.wait();
-    match received.split_first() {
-        _ if !libc::WIFEXITED(status) => {
-            let out_of_time = libc::WTERMSIG(status) == libc::SIGXCPU;
-            Err(Error::invalid(
-                "chat_template",
-                if out_of_time {
-                    format!("does not end within {CPU_SECONDS} seconds")
-                } else {
-                    "takes more memory, or nests deeper, than it may".into()
-                },
-            ))
+    let whole = child.end();
+    match answer.split_first().filter(|_| whole) {
+        Some((&TEXT, text)) => Ok(String::from_utf8_lossy(text).into_owned()),
+        Some((_, message)) => {
+            let message = String::from_utf8_lossy(message).into_owned();
+            Err(Error { param: Some("chat_template".into()), ..Error::new(Kind::InvalidRequest, message) })
         }
-        Some((&TEXT, text)) => String::from_utf8(text.to_vec()).map_err(failed),
-        Some((&REFUSAL, message)) => Err(Error {
-            param: Some("chat_template".into()),
-            ..Error::new(Kind::InvalidRequest, String::from_utf8_lossy(message))
-        }),
-        _ => Err(Error::invalid("chat_template", "cannot be applied to these messages")),
+        None => Err(Error::invalid("chat_template", "takes more time, memory or stack than a template may")),
     }
 }
 
-/// The child's part: makes the text, says it, and ends without a trace.
-fn answer(mut parent: UnixStream, render: impl FnOnce() -> Result<String>) -> ! {
-    let said = catch_unwind(AssertUnwindSafe(|| {
-        let (kind, text) = match render() {
-            Ok(text) => (TEXT, text),
-            Err(error) => (REFUSAL, error.message),
-        };
-        parent.write_all(&[kind]).and_then(|()| parent.write_all(text.as_bytes())).is_ok()
-    }));
-    // SAFETY: ends the process. exit() would run what Postgres does at the end of a backend.
-    unsafe { libc::_exit(if said.unwrap_or(false) { 0 } else { 1 }) }
-}
-
-/// Takes from a new child what it needs not have: the backend's files, sockets and signal handlers,
-/// and all memory and time but its share. It dies with the backend.
-fn confine(parent: RawFd, memory: u64) {
-    let limits = [
-        (libc::RLIMIT_CORE, 0),
-        (libc::RLIMIT_AS, memory),
-        (libc::RLIMIT_STACK, STACK),
-        (libc::RLIMIT_CPU, CPU_SECONDS),
-    ];
-    // SAFETY: plain system calls on this process, with valid pointers. The descriptors that close
-    // belong to nobody here: the child runs nothing of Postgres.
-    unsafe {
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        for signal in 1..=libc::SIGRTMAX() {
-            libc::signal(signal, libc::SIG_DFL);
-        }
-        // These go to a backend's whole process group. The backend ends the child itself, and says
-        // that it was cancelled, not that the template failed.
-        libc::signal(libc::SIGINT, libc::SIG_IGN);
-        libc::signal(libc::SIGTERM, libc::SIG_IGN);
-        for (resource, most) in limits {
-            let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-            libc::getrlimit(resource, &mut limit);
-            limit.rlim_cur = most.min(limit.rlim_max);
-            if libc::setrlimit(resource, &limit) != 0 {
-                libc::_exit(1);
-            }
-        }
-        let parent = parent as libc::c_uint;
-        libc::syscall(libc::SYS_close_range, 0, parent - 1, 0);
-        libc::syscall(libc::SYS_close_range, parent + 1, libc::c_uint::MAX, 0);
-    }
-}
-
-/// The bytes that this process has mapped.
-fn address_space() -> Result<u64> {
-    let pages = std::fs::read_to_string("/proc/self/statm").map_err(failed)?;
-    let pages: u64 = pages.split(' ').next().unwrap_or_default().parse().map_err(failed)?;
-    // SAFETY: asks for a constant of the system.
-    Ok(pages * unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as u64)
-}
-
-/// A child process. Dropped, it is killed: nobody waits for it any more.
+/// A process. Dropping it ends it.
 struct Child(libc::pid_t);
 
 impl Child {
-    /// Its status, once it has ended.
-    fn wait(self) -> i32 {
-        let status = reap(self.0);
+    fn start(mut writer: PipeWriter, render: impl FnOnce() -> Result<String>) -> io::Result<Child> {
+        // SAFETY: plain C structs, filled in by the calls below before they are read.
+        let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = unsafe { std::mem::zeroed() };
+        // SAFETY: a backend has one thread, so that the child is whole. It starts with all signals
+        // blocked, and so never runs Postgres's handlers.
+        let pid = unsafe {
+            libc::sigfillset(&mut all);
+            libc::sigprocmask(libc::SIG_SETMASK, &all, &mut before);
+            libc::fork()
+        };
+        if pid != 0 {
+            let error = io::Error::last_os_error();
+            // SAFETY: `before` is the mask that was set.
+            unsafe { libc::sigprocmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()) };
+            return if pid < 0 { Err(error) } else { Ok(Child(pid)) };
+        }
+        let answer = catch_unwind(AssertUnwindSafe(|| {
+            confine();
+            match render() {
+                Ok(text) => [&[TEXT], text.as_bytes()].concat(),
+                Err(error) => [&[MESSAGE], error.message.as_bytes()].concat(),
+            }
+        }));
+        let written = answer.is_ok_and(|answer| writer.write_all(&answer).is_ok());
+        // SAFETY: ends the child at once, without what Postgres has to do at a backend's exit.
+        unsafe { libc::_exit(if written { 0 } else { 1 }) }
+    }
+
+    /// Waits for the end, and tells whether it was a good one.
+    fn end(self) -> bool {
+        let status = self.wait();
         std::mem::forget(self);
+        status == 0
+    }
+
+    fn wait(&self) -> libc::c_int {
+        let mut status = -1;
+        // SAFETY: a child of this process that nobody else waits for.
+        while unsafe { libc::waitpid(self.0, &mut status, 0) } < 0
+            && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+        {}
         status
     }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // SAFETY: our own child, not waited for yet, so its number is still its own.
+        // SAFETY: not waited for yet, so that the number still is this child's.
         unsafe { libc::kill(self.0, libc::SIGKILL) };
-        reap(self.0);
+        self.wait();
     }
 }
 
-fn reap(pid: libc::pid_t) -> i32 {
-    let mut status = 0;
-    // SAFETY: a valid pointer. A signal to the backend may interrupt it.
-    while unsafe { libc::waitpid(pid, &mut status, 0) } < 0
-        && std::io::Error::last_os_error().kind() == ErrorKind::Interrupted
-    {}
-    status
-}
-
-/// While it lives, signals wait.
-struct Mask(libc::sigset_t);
-
-impl Mask {
-    fn all() -> Mask {
-        // SAFETY: sigset_t is plain data, and both sets are valid for the call.
-        unsafe {
-            let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
-            libc::sigfillset(&mut all);
-            libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
-            Mask(before)
-        }
-    }
-}
-
-impl Drop for Mask {
-    fn drop(&mut self) {
-        // SAFETY: the mask that was there before.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
-    }
-}
-
-fn failed(error: impl std::fmt::Display) -> Error {
-    Error::new(Kind::Engine, format!("cannot run the chat_template: {error}"))
+/// Sets the limits of the child that this runs in.
+fn confine() {
+    let pages = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = pages.split(' ').next().and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    let limit = |resource, most| {
+        let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+        // SAFETY: reads the struct and changes nothing but this process's limits.
+        unsafe { libc::setrlimit(resource, &limit) };
+    };
+    // SAFETY: ask for a signal at the parent's death, and for the size of a page.
+    let page = unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        libc::sysconf(libc::_SC_PAGESIZE)
+    };
+    limit(libc::RLIMIT_CPU, MAX_CPU);
+    limit(libc::RLIMIT_AS, pages * page as libc::rlim_t + MAX_MEMORY);
+    limit(libc::RLIMIT_CORE, 0);
 }

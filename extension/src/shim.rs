@@ -10,7 +10,7 @@ unsafe extern "C-unwind" {
     fn pgml_flush();
     fn pgml_wait_set(sockets: *const c_int, count: c_int) -> *mut c_void;
     fn pgml_wait_writable(set: *mut c_void, position: c_int, writable: bool);
-    fn pgml_wait(set: *mut c_void, timeout_ms: c_long) -> bool;
+    fn pgml_wait(set: *mut c_void, timeout_ms: c_long, request_id: *const c_char) -> bool;
     fn pgml_wait_free(set: *mut c_void);
     fn pgml_api_key(role: pg_sys::Oid, server: pg_sys::Oid) -> *mut c_char;
 }
@@ -46,11 +46,12 @@ impl WaitSet {
         unsafe { pg_guard_ffi_boundary(|| pgml_wait_writable(self.0, position as c_int, writable)) }
     }
 
-    /// True when a socket is ready, false when the time is over.
-    pub fn wait(&self, timeout: Duration) -> bool {
+    /// True when a socket is ready, false when the time is over. An error that ends the waiting
+    /// says for which request it was.
+    pub fn wait(&self, timeout: Duration, request_id: &CStr) -> bool {
         let timeout = timeout.as_millis().min(c_int::MAX as u128) as c_long;
         // SAFETY: the set is alive; an error raised inside becomes a panic at the guard.
-        unsafe { pg_guard_ffi_boundary(|| pgml_wait(self.0, timeout)) }
+        unsafe { pg_guard_ffi_boundary(|| pgml_wait(self.0, timeout, request_id.as_ptr())) }
     }
 }
 

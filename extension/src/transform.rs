@@ -12,9 +12,9 @@ use pgrx::JsonB;
 use pgrx::prelude::*;
 use serde_json::{Map, Value, json};
 
-use crate::completions::complete;
+use crate::completions::{complete, new_id};
 use crate::generation::Generation;
-use crate::json::Jsonb;
+use crate::json::{Jsonb, text};
 use crate::report;
 
 /// What is to be continued.
@@ -90,18 +90,18 @@ impl Call {
         Ok(Call { request, input, return_full_text })
     }
 
-    fn run(self) -> Result<Value> {
+    fn run(self, id: &str) -> Result<Value> {
         let n = self.request.n;
         match self.input {
             Input::Messages(_) => {
-                let completion = complete(Generation::chat(&self.request)?, n)?;
+                let completion = complete(Generation::chat(&self.request, id)?, n)?;
                 Ok(completion.contents().map(Value::from).collect())
             }
             Input::Texts(texts) => texts
                 .into_iter()
                 .map(|text| {
                     let prompt = if self.return_full_text { text.clone() } else { String::new() };
-                    let completion = complete(Generation::text(&self.request, text)?, n)?;
+                    let completion = complete(Generation::text(&self.request, id, text)?, n)?;
                     Ok(completion
                         .contents()
                         .map(|content| json!({"generated_text": format!("{prompt}{content}")}))
@@ -111,17 +111,17 @@ impl Call {
         }
     }
 
-    fn stream(self) -> Result<Pieces> {
+    fn stream(self, id: &str) -> Result<Pieces> {
         let n = self.request.n;
         let mut ready = VecDeque::new();
         let (generation, _) = match self.input {
-            Input::Messages(_) => Generation::chat(&self.request)?,
+            Input::Messages(_) => Generation::chat(&self.request, id)?,
             Input::Texts(mut texts) => {
                 let text = texts.pop().unwrap_or_default();
                 if self.return_full_text {
                     ready.push_back(vec![text.clone(); n].into());
                 }
-                Generation::text(&self.request, text)?
+                Generation::text(&self.request, id, text)?
             }
         };
         Ok(Pieces { generation: Some(generation), texts: Texts { n, ready, completion: None } })
@@ -234,11 +234,19 @@ fn call(task: Result<Value>, args: Jsonb, input: Result<Input>) -> Result<Call> 
 }
 
 fn run(call: Result<Call>) -> JsonB {
-    call.and_then(Call::run).map_or_else(|error| report(error), JsonB)
+    call.and_then(|call| call.run(&new_id())).map_or_else(|error| report(error), JsonB)
 }
 
 fn stream(call: Result<Call>) -> SetOfIterator<'static, JsonB> {
-    call.and_then(Call::stream).map_or_else(|error| report(error), SetOfIterator::new)
+    call.and_then(|call| call.stream(&new_id())).map_or_else(|error| report(error), SetOfIterator::new)
+}
+
+fn name(task: &[u8]) -> Result<Value> {
+    text(task, "task").map(Value::from)
+}
+
+fn prompt(input: &[u8]) -> Result<Input> {
+    Ok(Input::Texts(vec![text(input, "input")?]))
 }
 
 fn messages(inputs: Vec<Option<Jsonb>>) -> Result<Input> {
@@ -249,28 +257,29 @@ fn messages(inputs: Vec<Option<Jsonb>>) -> Result<Input> {
     inputs.into_iter().enumerate().map(read).collect::<Result<_>>().map(Input::Messages)
 }
 
-fn texts(inputs: Vec<Option<String>>) -> Result<Input> {
-    let read = |(index, input): (usize, Option<String>)| {
-        input.ok_or_else(|| Error::invalid(format!("inputs[{index}]"), "must not be null"))
+fn texts(inputs: Array<&[u8]>) -> Result<Input> {
+    let read = |(index, input): (usize, Option<&[u8]>)| {
+        let param = format!("inputs[{index}]");
+        text(input.ok_or_else(|| Error::invalid(&param, "must not be null"))?, &param)
     };
-    inputs.into_iter().enumerate().map(read).collect::<Result<_>>().map(Input::Texts)
+    inputs.iter().enumerate().map(read).collect::<Result<_>>().map(Input::Texts)
 }
 
 // The overloads. `cache` is accepted and means nothing, as in PostgresML: engines keep models.
 
 #[pg_extern(sql = false)]
-fn transform_text_texts(task: &str, args: Jsonb, inputs: Vec<Option<String>>, _cache: bool) -> JsonB {
-    run(call(Ok(task.into()), args, texts(inputs)))
+fn transform_text_texts(task: &[u8], args: Jsonb, inputs: Array<&[u8]>, _cache: bool) -> JsonB {
+    run(call(name(task), args, texts(inputs)))
 }
 
 #[pg_extern(sql = false)]
-fn transform_jsonb_texts(task: Jsonb, args: Jsonb, inputs: Vec<Option<String>>, _cache: bool) -> JsonB {
+fn transform_jsonb_texts(task: Jsonb, args: Jsonb, inputs: Array<&[u8]>, _cache: bool) -> JsonB {
     run(call(task.read("task"), args, texts(inputs)))
 }
 
 #[pg_extern(sql = false)]
-fn transform_text_messages(task: &str, args: Jsonb, inputs: Vec<Option<Jsonb>>, _cache: bool) -> JsonB {
-    run(call(Ok(task.into()), args, messages(inputs)))
+fn transform_text_messages(task: &[u8], args: Jsonb, inputs: Vec<Option<Jsonb>>, _cache: bool) -> JsonB {
+    run(call(name(task), args, messages(inputs)))
 }
 
 #[pg_extern(sql = false)]
@@ -280,32 +289,32 @@ fn transform_jsonb_messages(task: Jsonb, args: Jsonb, inputs: Vec<Option<Jsonb>>
 
 #[pg_extern(sql = false)]
 fn transform_stream_text_text(
-    task: &str,
+    task: &[u8],
     args: Jsonb,
-    input: String,
+    input: &[u8],
     _cache: bool,
 ) -> SetOfIterator<'static, JsonB> {
-    stream(call(Ok(task.into()), args, Ok(Input::Texts(vec![input]))))
+    stream(call(name(task), args, prompt(input)))
 }
 
 #[pg_extern(sql = false)]
 fn transform_stream_jsonb_text(
     task: Jsonb,
     args: Jsonb,
-    input: String,
+    input: &[u8],
     _cache: bool,
 ) -> SetOfIterator<'static, JsonB> {
-    stream(call(task.read("task"), args, Ok(Input::Texts(vec![input]))))
+    stream(call(task.read("task"), args, prompt(input)))
 }
 
 #[pg_extern(sql = false)]
 fn transform_stream_text_messages(
-    task: &str,
+    task: &[u8],
     args: Jsonb,
     inputs: Vec<Option<Jsonb>>,
     _cache: bool,
 ) -> SetOfIterator<'static, JsonB> {
-    stream(call(Ok(task.into()), args, messages(inputs)))
+    stream(call(name(task), args, messages(inputs)))
 }
 
 #[pg_extern(sql = false)]

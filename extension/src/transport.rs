@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::ToSocketAddrs;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use pgml_protocol::{Error, Kind, Result};
 use rustls::pki_types::pem::PemObject;
@@ -20,8 +21,9 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// Connects. Waits as a backend waits, so a cancel ends it.
+    /// Connects, with TLS where the URL says so. Waits as a backend waits, so a cancel ends it.
     pub fn connect(engine: &Engine) -> Result<Transport> {
+        let deadline = Instant::now() + engine.connect_timeout;
         let socket = match &engine.unix_socket {
             Some(path) => {
                 open(&SockAddr::unix(path).map_err(|error| engine.cannot_connect(&error))?, engine)?
@@ -39,7 +41,9 @@ impl Transport {
         })?;
         let tls = ClientConnection::new(tls_config(engine)?, name)
             .map_err(|error| engine.cannot_connect(&error))?;
-        Ok(Transport::Tls(Box::new(rustls::StreamOwned::new(tls, socket))))
+        let mut stream = Box::new(rustls::StreamOwned::new(tls, socket));
+        shake_hands(&mut stream, engine, deadline)?;
+        Ok(Transport::Tls(stream))
     }
 
     pub fn socket(&self) -> RawFd {
@@ -52,10 +56,6 @@ impl Transport {
     /// Whether TLS itself has bytes to send.
     pub fn wants_write(&self) -> bool {
         matches!(self, Transport::Tls(stream) if stream.conn.wants_write())
-    }
-
-    pub fn is_handshaking(&self) -> bool {
-        matches!(self, Transport::Tls(stream) if stream.conn.is_handshaking())
     }
 
     /// Sends what the socket takes: `None` when it takes nothing now.
@@ -120,16 +120,45 @@ fn open(address: &SockAddr, engine: &Engine) -> Result<Socket> {
     }
     let wait = WaitSet::new(&[socket.as_raw_fd()]);
     wait.set_writable(0, true);
-    if !wait.wait(engine.connect_timeout) {
-        return Err(Error::new(
-            Kind::CannotConnect,
-            format!("{} did not answer within {:?}", engine.label(), engine.connect_timeout),
-        ));
+    if !wait.wait(engine.connect_timeout, &engine.request_id) {
+        return Err(did_not_answer(engine));
     }
     match socket.take_error() {
         Ok(None) => Ok(socket),
         Ok(Some(error)) | Err(error) => Err(failed(error)),
     }
+}
+
+/// Waits until TLS has agreed on its keys, so that a peer that accepts and then says nothing is
+/// found out as one that does not answer.
+fn shake_hands(
+    stream: &mut rustls::StreamOwned<ClientConnection, Socket>,
+    engine: &Engine,
+    deadline: Instant,
+) -> Result<()> {
+    let wait = WaitSet::new(&[stream.sock.as_raw_fd()]);
+    while stream.conn.is_handshaking() {
+        match stream.conn.complete_io(&mut stream.sock) {
+            Ok(_) => (),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                wait.set_writable(0, stream.conn.wants_write());
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() || !wait.wait(left, &engine.request_id) {
+                    return Err(did_not_answer(engine));
+                }
+            }
+            Err(error) => return Err(engine.cannot_connect(&error)),
+        }
+    }
+    Ok(())
+}
+
+fn did_not_answer(engine: &Engine) -> Error {
+    Error::new(
+        Kind::CannotConnect,
+        format!("{} did not answer within {:?}", engine.label(), engine.connect_timeout),
+    )
+    .hint("The server's option connect_timeout sets this limit.")
 }
 
 /// Whom to trust: the engine's own `sslrootcert`, else what the machine trusts.

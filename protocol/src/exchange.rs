@@ -8,11 +8,14 @@ use serde_json::Value;
 use ureq_proto::client::state::{RecvBody, RecvResponse};
 use ureq_proto::client::{Call, RecvResponseResult, SendRequestResult};
 
+use crate::engine_error::{blame_part, engine_error};
 use crate::error::{Error, Kind, Result};
 use crate::sse::Events;
 
 /// An answer that is no stream (an error, mostly) is read up to this size.
 const MAX_PLAIN_BODY: usize = 1 << 20;
+/// A head, or the length of an HTTP chunk, is read up to this size.
+const MAX_UNDECODED: usize = 256 << 10;
 /// Decoding writes this much at a time; an engine's event has some hundred bytes.
 const DECODE_STEP: usize = 16 << 10;
 
@@ -22,6 +25,8 @@ pub struct Exchange {
     sent: usize,
     /// Received bytes that HTTP has not decoded yet.
     input: Vec<u8>,
+    /// Where HTTP decodes to: kept, since to make it anew is to write zeros all over it.
+    decoded: Vec<u8>,
     state: State,
     status: u16,
     body: Body,
@@ -94,6 +99,7 @@ impl Exchange {
             request: bytes,
             sent: 0,
             input: Vec::new(),
+            decoded: vec![0; DECODE_STEP],
             state: State::Head(Box::new(call)),
             status: 0,
             body: Body::Plain { bytes: Vec::new(), retry_after: None, content_type: String::new() },
@@ -110,9 +116,9 @@ impl Exchange {
         self.sent += count;
     }
 
-    /// The buffer to append received bytes to, before [`Exchange::drain`].
-    pub fn buffer(&mut self) -> &mut Vec<u8> {
-        &mut self.input
+    /// Takes bytes that were received, for [`Exchange::drain`] to decode.
+    pub fn received(&mut self, bytes: &[u8]) {
+        self.input.extend_from_slice(bytes);
     }
 
     /// Decodes what was received, and calls `event` with the data of every event in it.
@@ -188,15 +194,13 @@ impl Exchange {
                     };
                 }
                 State::Body(mut call) => {
-                    let output = match &mut self.body {
+                    let (used, written) =
+                        call.read(&self.input[consumed..], &mut self.decoded).map_err(nonsense)?;
+                    match &mut self.body {
                         Body::Events(events) => events.buffer(),
                         Body::Plain { bytes, .. } => bytes,
-                    };
-                    let filled = output.len();
-                    output.resize(filled + DECODE_STEP, 0);
-                    let step = call.read(&self.input[consumed..], &mut output[filled..]);
-                    output.truncate(filled + step.as_ref().map_or(0, |(_, written)| *written));
-                    let (used, written) = step.map_err(nonsense)?;
+                    }
+                    .extend_from_slice(&self.decoded[..written]);
                     if let Body::Plain { bytes, .. } = &self.body
                         && bytes.len() > MAX_PLAIN_BODY
                     {
@@ -218,7 +222,15 @@ impl Exchange {
             }
         }
         self.input.drain(..consumed);
+        if self.input.len() > MAX_UNDECODED && !self.is_ended() {
+            return Err(nonsense("an HTTP head of over 256 KiB"));
+        }
         Ok(())
+    }
+
+    fn request_body(&self) -> &[u8] {
+        let head = self.request.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+        head.map_or(&[], |end| &self.request[end + 4..])
     }
 
     /// The error that a complete answer without events stands for.
@@ -230,6 +242,7 @@ impl Exchange {
             return nonsense(format!("no event stream but {content_type:?}"));
         }
         let error = engine_error(self.status, &serde_json::from_slice(bytes).unwrap_or(Value::Null));
+        let error = blame_part(error, self.status, self.request_body());
         match retry_after {
             Some(seconds) => error.detail(format!("Retry-After: {seconds}")),
             None => error,
@@ -251,32 +264,6 @@ fn body_for(response: &http::Response<()>) -> Body {
     } else {
         Body::Plain { bytes: Vec::new(), retry_after: text(header::RETRY_AFTER), content_type }
     }
-}
-
-/// What an engine's error means for the caller: from its HTTP status, and OpenAI's error object.
-pub fn engine_error(status: u16, body: &Value) -> Error {
-    let error = body.get("error").unwrap_or(body);
-    let said = error
-        .get("message")
-        .or_else(|| body.get("detail"))
-        .or(Some(error))
-        .and_then(Value::as_str)
-        .unwrap_or("no reason given");
-    let kind = match status {
-        400 | 413 | 422 => Kind::InvalidRequest,
-        401 => Kind::Authentication,
-        403 => Kind::PermissionDenied,
-        404 => Kind::ModelNotFound,
-        408 | 504 => Kind::Timeout,
-        429 | 503 => Kind::Overloaded,
-        501 => Kind::Unsupported,
-        300..400 => Kind::ProtocolViolation,
-        _ => Kind::Engine,
-    };
-    let redirect = "Redirects are not followed: base_url must name the engine itself.";
-    let hint = (300..400).contains(&status).then(|| redirect.to_owned());
-    let param = error.get("param").and_then(Value::as_str).map(str::to_owned);
-    Error { param, hint, ..Error::new(kind, format!("the engine answered {status}: {said}")) }
 }
 
 fn lost() -> Error {
@@ -303,7 +290,7 @@ mod tests {
         let mut exchange = Exchange::post(&uri, Some("secret"), "id", b"{}").unwrap();
         let mut events = Vec::new();
         for part in bytes.chunks(step) {
-            exchange.buffer().extend_from_slice(part);
+            exchange.received(part);
             let result = exchange.drain(|data| {
                 events.push(String::from_utf8_lossy(data).into_owned());
                 Ok(())
@@ -387,6 +374,23 @@ mod tests {
             let error = answer(text.as_bytes(), 1000, false).1.unwrap_err();
             assert_eq!(error.kind, kind, "{status}");
             assert_eq!(error.detail.as_deref(), Some("Retry-After: 7"));
+        }
+    }
+
+    #[test]
+    fn what_does_not_end_is_refused() {
+        let uri = "http://localhost/v1".parse().unwrap();
+        let head = "HTTP/1.1 200 OK\r\n";
+        let chunked =
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n1;";
+        for (begun, more) in [(head, "x"), (head, "X: y\r\n"), (chunked, "x")] {
+            let mut exchange = Exchange::post(&uri, None, "id", b"{}").unwrap();
+            exchange.received(begun.as_bytes());
+            let refused = (0..100).find_map(|_| {
+                exchange.received(more.repeat(10_000).as_bytes());
+                exchange.drain(|_| Ok(())).err()
+            });
+            assert_eq!(refused.map(|error| error.kind), Some(Kind::ProtocolViolation), "{begun}{more}…");
         }
     }
 

@@ -13,8 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::engine_error::engine_error;
 use crate::error::{Error, Kind, Result};
-use crate::exchange::engine_error;
 
 /// One event of an engine, as far as we read it. What is only passed on stays raw JSON.
 #[derive(Deserialize)]
@@ -45,9 +45,7 @@ struct EngineChoice<'a> {
 impl<'a> EngineChunk<'a> {
     /// Reads an event. An event that carries an error becomes that error.
     pub fn parse(data: &'a [u8]) -> Result<EngineChunk<'a>> {
-        let chunk: EngineChunk = serde_json::from_slice(data).map_err(|error| {
-            Error::new(Kind::ProtocolViolation, format!("the engine sent an event that is no chunk: {error}"))
-        })?;
+        let chunk: EngineChunk = serde_json::from_slice(data).map_err(Error::not_a_chunk)?;
         match &chunk.error {
             None | Some(Value::Null) => Ok(chunk),
             Some(error) => {
@@ -116,7 +114,8 @@ fn sum_details(usages: &[&Usage]) -> Option<Map<String, Value>> {
     for (name, value) in usages.iter().filter_map(|usage| usage.completion_tokens_details.as_ref()).flatten()
     {
         let sums = sums.get_or_insert_default();
-        let count = value.as_u64().unwrap_or(0) + sums.get(name).and_then(Value::as_u64).unwrap_or(0);
+        let so_far = sums.get(name).and_then(Value::as_u64).unwrap_or(0);
+        let count = value.as_u64().unwrap_or(0).saturating_add(so_far);
         sums.insert(name.clone(), count.into());
     }
     sums
@@ -171,10 +170,12 @@ impl Progress {
         let usages: Option<Vec<&Usage>> = self.usages.iter().map(Option::as_ref).collect();
         let usages = usages?;
         let first = *usages.first()?;
-        let completion_tokens = usages.iter().map(|usage| usage.completion_tokens).sum();
+        // Saturating: the numbers are an engine's, and can be any.
+        let completion_tokens =
+            usages.iter().fold(0, |sum: u64, usage| sum.saturating_add(usage.completion_tokens));
         Some(Usage {
             completion_tokens,
-            total_tokens: first.prompt_tokens + completion_tokens,
+            total_tokens: first.prompt_tokens.saturating_add(completion_tokens),
             completion_tokens_details: sum_details(&usages),
             ..first.clone()
         })

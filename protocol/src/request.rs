@@ -28,6 +28,8 @@ pub struct Request {
     pub chat_template: Option<String>,
     /// Whether a stream ends with a chunk that carries `usage`.
     pub include_usage: bool,
+    /// Log probabilities were asked for, but none of the tokens that were as likely.
+    pub no_top_logprobs: bool,
     /// A tool call that the answer has to be.
     pub forced_call: Option<ForcedCall>,
     /// All that goes to the engine as it is: `messages`, `temperature`, `max_tokens` and the rest.
@@ -71,6 +73,12 @@ impl Request {
         };
         let include_usage = include_usage(body.shift_remove("stream_options"))?;
         check_sampling(&body)?;
+        let no_top_logprobs = body.get("logprobs") == Some(&true.into())
+            && body.get("top_logprobs").is_none_or(|count| count.as_u64() == Some(0));
+        if no_top_logprobs {
+            // Not every engine tells the log probability of a token alone.
+            body.insert("top_logprobs".into(), 1.into());
+        }
         check_response_format(body.get("response_format"))?;
         let forced_call = force_call(&mut body)?;
         // Which of the two functions was called decides whether the answer is streamed.
@@ -85,6 +93,7 @@ impl Request {
             n: n as usize,
             chat_template,
             include_usage,
+            no_top_logprobs,
             forced_call,
             parameters: body,
         })

@@ -5,8 +5,8 @@ use memchr::memchr;
 
 use crate::error::{Error, Kind, Result};
 
-/// An engine that sends a longer line than this is not speaking the protocol.
-const MAX_LINE: usize = 16 << 20;
+/// An engine that sends a longer line or event than this is not speaking the protocol.
+const MAX_EVENT: usize = 16 << 20;
 
 /// Collects bytes and hands out the data of each complete event.
 #[derive(Default)]
@@ -61,8 +61,9 @@ impl Events {
             result?;
         }
         self.searched = self.bytes.len();
-        if self.searched - self.start > MAX_LINE {
-            return Err(Error::new(Kind::ProtocolViolation, "the engine sent a line of over 16 MiB"));
+        // An event may have any number of lines.
+        if self.data.len() + self.searched - self.start > MAX_EVENT {
+            return Err(Error::new(Kind::ProtocolViolation, "the engine sent an event of over 16 MiB"));
         }
         Ok(())
     }
@@ -115,7 +116,18 @@ mod tests {
     #[test]
     fn an_endless_line_is_refused() {
         let mut events = Events::default();
-        events.buffer().resize(MAX_LINE + 1, b'x');
+        events.buffer().resize(MAX_EVENT + 1, b'x');
         assert_eq!(events.drain(|_| Ok(())).unwrap_err().kind, Kind::ProtocolViolation);
+    }
+
+    #[test]
+    fn an_endless_event_is_refused() {
+        let mut events = Events::default();
+        let line = [b"data: ", &[b'x'; 1 << 20][..], b"\n"].concat();
+        let refused = (0..20).find_map(|_| {
+            events.buffer().extend_from_slice(&line);
+            events.drain(|_| panic!("no event is complete")).err()
+        });
+        assert_eq!(refused.unwrap().kind, Kind::ProtocolViolation);
     }
 }

@@ -6,7 +6,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
+use crate::schema::move_references;
 
 /// A call that the model has to make.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +20,7 @@ pub enum ForcedCall {
 
 /// Checks `tools` and `tool_choice`. If a call is forced, puts what forces it into the parameters.
 pub fn force_call(parameters: &mut Map<String, Value>) -> Result<Option<ForcedCall>> {
+    keep_allowed(parameters)?;
     let functions = functions(parameters.get("tools"))?;
     let forced = match parameters.get("tool_choice") {
         None => return Ok(None),
@@ -38,7 +40,7 @@ pub fn force_call(parameters: &mut Map<String, Value>) -> Result<Option<ForcedCa
         Some(_) => {
             return Err(Error::invalid(
                 "tool_choice",
-                "must be \"none\", \"auto\", \"required\", or {\"type\": \"function\", \"function\": {\"name\": …}}",
+                "must be \"none\", \"auto\", \"required\", {\"type\": \"function\", …} or {\"type\": \"allowed_tools\", …}",
             ));
         }
     };
@@ -56,8 +58,14 @@ pub fn force_call(parameters: &mut Map<String, Value>) -> Result<Option<ForcedCa
             }
         },
         ForcedCall::Any => {
-            let calls: Vec<Value> = functions.iter().map(Function::call_schema).collect();
-            if calls.len() == 1 { calls[0].clone() } else { json!({"anyOf": calls}) }
+            let mut definitions = Map::new();
+            let mut calls: Vec<Value> =
+                functions.iter().map(|function| function.call_schema(&mut definitions)).collect();
+            let mut schema = if calls.len() == 1 { calls.remove(0) } else { json!({"anyOf": calls}) };
+            if !definitions.is_empty() {
+                schema["$defs"] = definitions.into();
+            }
+            schema
         }
     };
     let instruction = instruction(&forced, &functions);
@@ -72,6 +80,38 @@ pub fn force_call(parameters: &mut Map<String, Value>) -> Result<Option<ForcedCa
     Ok(Some(forced))
 }
 
+/// Turns `allowed_tools` into what it stands for: fewer tools, and a choice among them.
+fn keep_allowed(parameters: &mut Map<String, Value>) -> Result<()> {
+    let Some(allowed) = parameters
+        .get("tool_choice")
+        .filter(|choice| choice["type"] == "allowed_tools")
+        .map(|choice| &choice["allowed_tools"])
+    else {
+        return Ok(());
+    };
+    let path = "tool_choice.allowed_tools";
+    let mode = allowed["mode"].clone();
+    if mode != "auto" && mode != "required" {
+        return Err(Error::invalid(format!("{path}.mode"), "must be \"auto\" or \"required\""));
+    }
+    let names: Vec<Value> = match &allowed["tools"] {
+        Value::Array(tools) if !tools.is_empty() => {
+            tools.iter().map(|tool| tool["function"]["name"].clone()).collect()
+        }
+        _ => return Err(Error::invalid(format!("{path}.tools"), "must be an array of at least one tool")),
+    };
+    let Some(Value::Array(tools)) = parameters.get_mut("tools") else {
+        return Err(Error::invalid("tools", "must have at least one tool for this tool_choice"));
+    };
+    let has = |name: &Value| !name.is_null() && tools.iter().any(|tool| tool["function"]["name"] == *name);
+    if let Some(index) = names.iter().position(|name| !has(name)) {
+        return Err(Error::invalid(format!("{path}.tools[{index}]"), "names none of the tools"));
+    }
+    tools.retain(|tool| names.contains(&tool["function"]["name"]));
+    parameters.insert("tool_choice".into(), mode);
+    Ok(())
+}
+
 struct Function {
     name: String,
     description: Value,
@@ -79,10 +119,19 @@ struct Function {
 }
 
 impl Function {
-    fn call_schema(&self) -> Value {
+    /// The schema of a call. Parameters that refer to themselves become a definition: references
+    /// lead from the root, and engines follow them through objects, but not all through lists.
+    fn call_schema(&self, definitions: &mut Map<String, Value>) -> Value {
+        let mut arguments = self.parameters.clone();
+        let name = format!("tool_{}", definitions.len());
+        let place = format!("#/$defs/{name}");
+        if move_references(&mut arguments, &place) {
+            definitions.insert(name, arguments);
+            arguments = json!({"$ref": place});
+        }
         json!({
             "type": "object",
-            "properties": {"name": {"const": self.name}, "arguments": self.parameters},
+            "properties": {"name": {"const": self.name}, "arguments": arguments},
             "required": ["name", "arguments"],
             "additionalProperties": false,
         })
@@ -160,113 +209,6 @@ fn add_instruction(parameters: &mut Map<String, Value>, instruction: &str) {
     }
 }
 
-/// Shapes the text of a forced call into pieces of a tool call, as the text comes.
-#[derive(Clone, Debug)]
-pub struct CallShaper {
-    forced: ForcedCall,
-    id: String,
-    text: String,
-    /// Where the arguments begin in the text, and how much of them has been handed on.
-    arguments: Option<usize>,
-    sent: usize,
-    opened: bool,
-}
-
-impl CallShaper {
-    pub fn new(forced: ForcedCall, id: String) -> CallShaper {
-        let arguments = matches!(forced, ForcedCall::Function(_)).then_some(0);
-        CallShaper { forced, id, text: String::new(), arguments, sent: 0, opened: false }
-    }
-
-    /// Rewrites an engine's event: what it says as content becomes a tool call.
-    pub fn reshape(&mut self, event: &[u8]) -> Result<Vec<u8>> {
-        let mut event: Value = serde_json::from_slice(event).map_err(|error| {
-            Error::new(Kind::ProtocolViolation, format!("the engine sent an event that is no chunk: {error}"))
-        })?;
-        for choice in event.get_mut("choices").and_then(Value::as_array_mut).into_iter().flatten() {
-            let last = choice.get("finish_reason").is_some_and(|reason| !reason.is_null());
-            // A text completion has its text beside where a delta would be.
-            let text = match choice.get_mut("text") {
-                Some(text) => text.take(),
-                None => choice.pointer_mut("/delta/content").map(Value::take).unwrap_or_default(),
-            };
-            if let Some(calls) = self.push(text.as_str().unwrap_or_default(), last) {
-                choice["delta"]["tool_calls"] = calls;
-            }
-            if choice.get("finish_reason") == Some(&json!("stop")) {
-                if !self.opened {
-                    return Err(Error::new(
-                        Kind::ProtocolViolation,
-                        "the engine did not keep to the JSON schema that makes a tool call",
-                    ));
-                }
-                choice["finish_reason"] = self.finish_reason().into();
-            }
-        }
-        Ok(event.to_string().into_bytes())
-    }
-
-    /// Takes more text, and gives the `tool_calls` delta that it makes, if any. `last` is whether
-    /// the text ends here.
-    fn push(&mut self, more: &str, last: bool) -> Option<Value> {
-        self.text.push_str(more);
-        if self.arguments.is_none() {
-            self.arguments = arguments_start(&self.text);
-        }
-        let start = self.arguments?;
-        let end = match self.forced {
-            ForcedCall::Function(_) => self.text.len(),
-            // The last brace closes the call, not its arguments; it may be the one at the end.
-            ForcedCall::Any => {
-                let trimmed = self.text.trim_end();
-                trimmed.strip_suffix('}').map_or(trimmed.len(), str::len).max(start)
-            }
-        };
-        let piece = self.text[(start + self.sent).min(end)..end].to_owned();
-        self.sent += piece.len();
-        let piece = if last { piece.trim_end().to_owned() } else { piece };
-        if !self.opened {
-            self.opened = true;
-            let name = match &self.forced {
-                ForcedCall::Function(name) => name.clone(),
-                ForcedCall::Any => called_name(&self.text[..start]),
-            };
-            return Some(json!([{
-                "index": 0, "id": self.id, "type": "function",
-                "function": {"name": name, "arguments": piece},
-            }]));
-        }
-        (!piece.is_empty()).then(|| json!([{"index": 0, "function": {"arguments": piece}}]))
-    }
-
-    /// OpenAI's `finish_reason` for a forced call that came to its end.
-    fn finish_reason(&self) -> &'static str {
-        match self.forced {
-            // As its guide to function calling has it: a named function ends with "stop".
-            ForcedCall::Function(_) => "stop",
-            ForcedCall::Any => "tool_calls",
-        }
-    }
-}
-
-/// Where the value of `arguments` begins in `{"name": "f", "arguments": …`. The schema puts the
-/// name, which is one of ours, before it.
-fn arguments_start(text: &str) -> Option<usize> {
-    let key = text.find("\"arguments\"")? + "\"arguments\"".len();
-    let colon = key + text[key..].find(':')? + 1;
-    let value = colon + text[colon..].find(|c: char| !c.is_whitespace())?;
-    Some(value)
-}
-
-fn called_name(before: &str) -> String {
-    let object = before.trim_end().trim_end_matches(':').trim_end();
-    let object = object.strip_suffix("\"arguments\"").unwrap_or(object).trim_end().trim_end_matches(',');
-    serde_json::from_str::<Value>(&format!("{object}}}"))
-        .ok()
-        .and_then(|call| call.get("name").and_then(Value::as_str).map(str::to_owned))
-        .unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -286,38 +228,6 @@ mod tests {
         body.as_object().unwrap().clone()
     }
 
-    /// The name, the arguments and the finish_reason of a call whose text comes in pieces.
-    fn shape(forced: ForcedCall, text: &str, step: usize) -> (String, String, Value) {
-        let mut shaper = CallShaper::new(forced, "call_1".into());
-        let (mut name, mut arguments, mut reason) = (String::new(), String::new(), Value::Null);
-        let pieces: Vec<String> =
-            text.chars().collect::<Vec<_>>().chunks(step).map(|piece| piece.iter().collect()).collect();
-        let closing = [(String::new(), json!("stop"))];
-        for (piece, finish) in pieces.into_iter().map(|piece| (piece, Value::Null)).chain(closing) {
-            let event =
-                json!({"choices": [{"delta": {"content": piece}, "finish_reason": finish}]}).to_string();
-            let event: Value = serde_json::from_slice(&shaper.reshape(event.as_bytes()).unwrap()).unwrap();
-            let choice = &event["choices"][0];
-            let function = &choice["delta"]["tool_calls"][0]["function"];
-            name.push_str(function["name"].as_str().unwrap_or_default());
-            arguments.push_str(function["arguments"].as_str().unwrap_or_default());
-            reason = choice["finish_reason"].clone();
-        }
-        (name, arguments, reason)
-    }
-
-    #[test]
-    fn text_becomes_a_call_however_it_is_cut() {
-        let arguments = "{\"city\": \"a}b\", \"more\": {\"x\": 1}}";
-        let any = format!("{{\"name\": \"weather\", \"arguments\": {arguments} }}\n");
-        for step in 1..any.len() {
-            let named = shape(ForcedCall::Function("weather".into()), arguments, step);
-            assert_eq!(named, ("weather".into(), arguments.into(), json!("stop")));
-            let (name, made, reason) = shape(ForcedCall::Any, &any, step);
-            assert_eq!((name.as_str(), made.trim_end(), reason), ("weather", arguments, json!("tool_calls")));
-        }
-    }
-
     #[test]
     fn a_forced_call_becomes_a_schema_and_an_instruction() {
         let mut parameters = parameters(json!("required"));
@@ -327,6 +237,44 @@ mod tests {
         assert_eq!(parameters["messages"][0]["role"], "system");
         assert!(parameters["messages"][0]["content"].as_str().unwrap().contains("weather"));
         assert!(!parameters.contains_key("tools"));
+    }
+
+    #[test]
+    fn a_schema_that_refers_to_itself_becomes_a_definition() {
+        let mut parameters = parameters(json!("required"));
+        parameters["tools"][1]["function"]["parameters"] =
+            json!({"items": {"$ref": "#/$defs/X"}, "$defs": {"X": {}}});
+        force_call(&mut parameters).unwrap();
+        let schema = &parameters["response_format"]["json_schema"]["schema"];
+        assert_eq!(schema["anyOf"][1]["properties"]["arguments"], json!({"$ref": "#/$defs/tool_0"}));
+        assert_eq!(schema["$defs"]["tool_0"]["items"], json!({"$ref": "#/$defs/tool_0/$defs/X"}));
+    }
+
+    #[test]
+    fn allowed_tools_are_a_choice_among_fewer() {
+        let allow = |mode: &str, names: &[&str]| {
+            let tools: Vec<Value> =
+                names.iter().map(|name| json!({"type": "function", "function": {"name": name}})).collect();
+            let mut parameters =
+                parameters(json!({"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}));
+            force_call(&mut parameters).map(|forced| (forced, parameters))
+        };
+        let (forced, parameters) = allow("auto", &["time"]).unwrap();
+        assert_eq!((forced, &parameters["tool_choice"]), (None, &json!("auto")));
+        assert_eq!(parameters["tools"], json!([tools()[1]]));
+        let (forced, parameters) = allow("required", &["time"]).unwrap();
+        assert_eq!(forced, Some(ForcedCall::Any));
+        assert_eq!(
+            parameters["response_format"]["json_schema"]["schema"]["properties"]["name"],
+            json!({"const": "time"})
+        );
+        for (mode, names, param) in [
+            ("always", &["time"][..], "tool_choice.allowed_tools.mode"),
+            ("auto", &[], "tool_choice.allowed_tools.tools"),
+            ("auto", &["time", "nosuch"], "tool_choice.allowed_tools.tools[1]"),
+        ] {
+            assert_eq!(allow(mode, names).unwrap_err().param.as_deref(), Some(param));
+        }
     }
 
     #[test]

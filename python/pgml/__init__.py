@@ -21,8 +21,11 @@ from pgml.errors import (
     RateLimitError,
 )
 from pgml.objects import ChatCompletion, ChatCompletionChunk
+from pgml.parsing import pydantic_function_tool
+from pgml.types import NOT_GIVEN, NotGiven
 
 __all__ = [
+    "NOT_GIVEN",
     "APIConnectionError",
     "APIError",
     "APIStatusError",
@@ -37,9 +40,11 @@ __all__ = [
     "InternalServerError",
     "LengthFinishReasonError",
     "NotFoundError",
+    "NotGiven",
     "OpenAIError",
     "OpenSourceAI",
     "PermissionDeniedError",
     "RateLimitError",
     "__version__",
+    "pydantic_function_tool",
 ]

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pgml._pgml import Client
 from pgml.errors import APIConnectionError
-from pgml.request import Caller, request_body
-from pgml.resources import AsyncChat, AsyncModels, Chat, Models
+from pgml.request import Caller, is_given, request_body
+from pgml.resources import AsyncBeta, AsyncChat, AsyncModels, Beta, Chat, Models
+from pgml.types import NOT_GIVEN, NotGiven
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from typing_extensions import Unpack
 
@@ -31,7 +32,7 @@ class _Base:
         self,
         database_url: str | None = None,
         *,
-        timeout: float = 600.0,
+        timeout: float | None = 600.0,
         max_retries: int = 2,
         max_connections: int = 100,
         connect_timeout: float = 10.0,
@@ -57,19 +58,31 @@ class _Base:
         return Caller(self._client, self.timeout, self.max_retries)
 
     def with_options(
-        self: _Self, *, timeout: float | None = None, max_retries: int | None = None
+        self: _Self,
+        *,
+        timeout: float | NotGiven | None = NOT_GIVEN,
+        max_retries: int | NotGiven | None = NOT_GIVEN,
     ) -> _Self:
         """Return a client with other settings, over the same connections.
 
         Args:
-            timeout: Seconds, as in the constructor. Default None: as it is.
-            max_retries: A number, as in the constructor. Default None: as it is.
+            timeout: Seconds, or None for no limit. Default: as it is.
+            max_retries: A number, as in the constructor. Default, and None: as it is.
 
         """
         other = copy(self)
-        other.timeout = self.timeout if timeout is None else timeout
-        other.max_retries = self.max_retries if max_retries is None else max_retries
+        if is_given(timeout):
+            other.timeout = timeout
+        if is_given(max_retries) and max_retries is not None:
+            other.max_retries = max_retries
         return other
+
+    # The openai package has both names.
+    copy = with_options
+
+    def is_closed(self) -> bool:
+        """Whether it has been closed."""
+        return self._client.is_closed()
 
 
 class OpenSourceAI(_Base):
@@ -82,7 +95,8 @@ class OpenSourceAI(_Base):
         database_url: ``postgresql://user:password@host:port/database``. Where it is None, the
             environment variable ``DATABASE_URL`` counts, then ``PGML_DATABASE_URL``, and then the
             local instance of ``pgml[local]``, which is started if it does not run.
-        timeout: Seconds that a completion may send nothing. Default 600, as in the openai package.
+        timeout: Seconds that a completion may send nothing, or None for no limit. Default 600, as
+            in the openai package.
         max_retries: How often a completion is tried again after an error that may pass (no
             connection, an engine that is overloaded or fails), as long as nothing of it has come.
             Default 2, half a second and then a second apart, as in the openai package.
@@ -106,20 +120,40 @@ class OpenSourceAI(_Base):
         return Chat(self._caller)
 
     @property
+    def beta(self) -> Beta:
+        """The openai package's ``client.beta``, of which there is ``chat``."""
+        return Beta(self._caller)
+
+    @property
     def models(self) -> Models:
         """The openai package's ``client.models``."""
         return Models(self._caller)
 
+    def close(self) -> None:
+        """Close the connections: idle ones at once, others when their completion ends.
+
+        No completion can be made any more, by clients that ``with_options`` returned either.
+        """
+        self._client.close()
+
+    def __enter__(self: _Self) -> _Self:
+        """Return the client, which is closed when the block is left."""
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """Close the client."""
+        self.close()
+
     def chat_completions_create(
         self,
         model: Model,
-        messages: Sequence[Message],
+        messages: Iterable[Message],
         max_tokens: int | None = None,
         temperature: float = 0.8,
         n: int = 1,
         chat_template: str | None = None,
         *,
-        timeout: float | None = None,
+        timeout: float | NotGiven | None = NOT_GIVEN,
         **parameters: Unpack[Parameters],
     ) -> ChatCompletion:
         """Create a chat completion, and wait for the whole of it.
@@ -136,7 +170,7 @@ class OpenSourceAI(_Base):
             n: How many answers to make, from 1 to 128. Default 1.
             chat_template: A Jinja template for the messages, in place of the model's own. It gets
                 ``messages``, ``add_generation_prompt``, ``bos_token`` and ``eos_token``.
-            timeout: Seconds that it may send nothing. Default None: the client's.
+            timeout: Seconds that it may send nothing, or None for no limit. Default: the client's.
             **parameters: OpenAI's further parameters, and ``extra_body`` for an engine's own.
 
         Returns:
@@ -156,19 +190,19 @@ class OpenSourceAI(_Base):
 
         """
         body = request_body(model, messages, max_tokens, temperature, n, chat_template, parameters)
-        timeout = self.timeout if timeout is None else timeout
+        timeout = self._caller.seconds(timeout)
         return self._client.completion(body, timeout, self.max_retries)
 
     async def chat_completions_create_async(
         self,
         model: Model,
-        messages: Sequence[Message],
+        messages: Iterable[Message],
         max_tokens: int | None = None,
         temperature: float = 0.8,
         n: int = 1,
         chat_template: str | None = None,
         *,
-        timeout: float | None = None,
+        timeout: float | NotGiven | None = NOT_GIVEN,
         **parameters: Unpack[Parameters],
     ) -> ChatCompletion:
         """Create a chat completion without blocking the event loop.
@@ -177,19 +211,19 @@ class OpenSourceAI(_Base):
         are those of ``chat_completions_create``.
         """
         body = request_body(model, messages, max_tokens, temperature, n, chat_template, parameters)
-        timeout = self.timeout if timeout is None else timeout
+        timeout = self._caller.seconds(timeout)
         return await self._client.completion_async(body, timeout, self.max_retries)
 
     def chat_completions_create_stream(
         self,
         model: Model,
-        messages: Sequence[Message],
+        messages: Iterable[Message],
         max_tokens: int | None = None,
         temperature: float = 0.8,
         n: int = 1,
         chat_template: str | None = None,
         *,
-        timeout: float | None = None,
+        timeout: float | NotGiven | None = NOT_GIVEN,
         **parameters: Unpack[Parameters],
     ) -> ChatCompletionStream:
         """Create a chat completion, and get its pieces as the model makes them.
@@ -203,19 +237,19 @@ class OpenSourceAI(_Base):
 
         """
         body = request_body(model, messages, max_tokens, temperature, n, chat_template, parameters)
-        timeout = self.timeout if timeout is None else timeout
+        timeout = self._caller.seconds(timeout)
         return self._client.stream(body, timeout, self.max_retries)
 
     async def chat_completions_create_stream_async(
         self,
         model: Model,
-        messages: Sequence[Message],
+        messages: Iterable[Message],
         max_tokens: int | None = None,
         temperature: float = 0.8,
         n: int = 1,
         chat_template: str | None = None,
         *,
-        timeout: float | None = None,
+        timeout: float | NotGiven | None = NOT_GIVEN,
         **parameters: Unpack[Parameters],
     ) -> AsyncChatCompletionStream:
         """Create a chat completion, and get its pieces without blocking the event loop.
@@ -229,7 +263,7 @@ class OpenSourceAI(_Base):
 
         """
         body = request_body(model, messages, max_tokens, temperature, n, chat_template, parameters)
-        timeout = self.timeout if timeout is None else timeout
+        timeout = self._caller.seconds(timeout)
         return await self._client.stream_async(body, timeout, self.max_retries)
 
 
@@ -245,9 +279,26 @@ class AsyncOpenSourceAI(_Base):
         return AsyncChat(self._caller)
 
     @property
+    def beta(self) -> AsyncBeta:
+        """The openai package's ``client.beta``, of which there is ``chat``."""
+        return AsyncBeta(self._caller)
+
+    @property
     def models(self) -> AsyncModels:
         """The openai package's ``client.models``."""
         return AsyncModels(self._caller)
+
+    async def close(self) -> None:
+        """Close the connections; see ``OpenSourceAI.close``."""
+        self._client.close()
+
+    async def __aenter__(self: _Self) -> _Self:
+        """Return the client, which is closed when the block is left."""
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        """Close the client."""
+        await self.close()
 
 
 def _resolve(database_url: str | None) -> str:

@@ -31,6 +31,8 @@ class APIError(Exception):
         type: OpenAI's word for this class of errors.
         detail: The server's DETAIL, or None.
         hint: What to do about it, or None.
+        request_id: The id of the request, which the logs of the database and of the engine have
+            too; or None where there was no request.
 
     """
 
@@ -44,6 +46,7 @@ class APIError(Exception):
         param: str | None = None,
         detail: str | None = None,
         hint: str | None = None,
+        request_id: str | None = None,
     ) -> None:
         self.message = message
         if detail:
@@ -51,11 +54,12 @@ class APIError(Exception):
         if hint:
             self.message += f"\nHINT:  {hint}"
         super().__init__(self.message)
-        self._given = (message, sqlstate, param, detail, hint)
+        self._given = (message, sqlstate, param, detail, hint, request_id)
         self.sqlstate = sqlstate
         self.param = param
         self.detail = detail
         self.hint = hint
+        self.request_id = request_id
         self.code = _CODES.get(sqlstate or "")
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -181,6 +185,7 @@ def from_database(
     param: str | None,
     detail: str | None,
     hint: str | None,
+    request_id: str | None,
 ) -> APIError:
     """Make the exception for an error of the Rust core. Called by ``src/python/errors.rs``."""
     cls: type[APIError] | None = _KINDS.get(kind)
@@ -188,7 +193,9 @@ def from_database(
         code = sqlstate or ""
         prefixes = (code[:length] for length in range(len(code), 1, -1))
         cls = next((_CLASSES[p] for p in prefixes if p in _CLASSES), InternalServerError)
-    return cls(message, sqlstate=sqlstate, param=param, detail=detail, hint=hint)
+    return cls(
+        message, sqlstate=sqlstate, param=param, detail=detail, hint=hint, request_id=request_id
+    )
 
 
 def _rebuild(
@@ -198,5 +205,8 @@ def _rebuild(
     param: str | None,
     detail: str | None,
     hint: str | None,
+    request_id: str | None,
 ) -> APIError:
-    return cls(message, sqlstate=sqlstate, param=param, detail=detail, hint=hint)
+    return cls(
+        message, sqlstate=sqlstate, param=param, detail=detail, hint=hint, request_id=request_id
+    )

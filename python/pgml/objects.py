@@ -20,12 +20,16 @@ class Object(dict[str, Any]):
     # The classes of the objects inside, by key, and the keys that OpenAI has but may leave out.
     _classes: ClassVar[dict[str, type[Object]]] = {}
     _optional: ClassVar[frozenset[str]] = frozenset()
+    # Keys by a second name, for engines that differ in the first.
+    _aliases: ClassVar[dict[str, str]] = {}
 
     def __getattr__(self, name: str) -> Any:
         """Return the value of a key, an object inside as an object that answers attributes too."""
         try:
             value = self[name]
         except KeyError:
+            if self._aliases.get(name) in self:
+                return getattr(self, self._aliases[name])
             if name in self._optional:
                 return None
             cls_name = type(self).__name__
@@ -115,15 +119,49 @@ def _plain(value: Any, exclude_none: bool) -> Any:
     return value if dump is None else dump(exclude_none=exclude_none)
 
 
+class PromptTokensDetails(Object):
+    """Tokens of the prompt, by kind, where the engine tells."""
+
+    __slots__ = ()
+    _optional = frozenset(
+        {"audio_tokens", "cached_tokens", "cache_write_tokens", "image_tokens", "text_tokens"}
+    )
+
+    cached_tokens: int | None
+
+
+class CompletionTokensDetails(Object):
+    """Tokens of the choices, by kind, where the engine tells."""
+
+    __slots__ = ()
+    _optional = frozenset(
+        {
+            "accepted_prediction_tokens",
+            "audio_tokens",
+            "reasoning_tokens",
+            "rejected_prediction_tokens",
+            "text_tokens",
+        }
+    )
+
+    reasoning_tokens: int | None
+
+
 class Usage(Object):
     """Tokens counted: those of the prompt once, those of all choices together."""
 
     __slots__ = ()
-    _optional = frozenset({"prompt_tokens_details", "completion_tokens_details"})
+    _classes: ClassVar[dict[str, type[Object]]] = {
+        "prompt_tokens_details": PromptTokensDetails,
+        "completion_tokens_details": CompletionTokensDetails,
+    }
+    _optional = frozenset(_classes)
 
     completion_tokens: int
     prompt_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptTokensDetails | None
+    completion_tokens_details: CompletionTokensDetails | None
 
 
 class Function(Object):
@@ -152,6 +190,9 @@ _MESSAGE_CLASSES: dict[str, type[Object]] = {"tool_calls": ToolCall, "function_c
 _MESSAGE_OPTIONAL = frozenset(
     {"content", "refusal", "tool_calls", "function_call", "annotations", "audio"}
 )
+# vLLM says the one, llama.cpp the other. As in the openai package there is neither where the engine
+# sends neither.
+_REASONING = {"reasoning": "reasoning_content", "reasoning_content": "reasoning"}
 
 
 class ChatCompletionMessage(Object):
@@ -160,10 +201,13 @@ class ChatCompletionMessage(Object):
     __slots__ = ()
     _classes = _MESSAGE_CLASSES
     _optional = _MESSAGE_OPTIONAL
+    _aliases = _REASONING
 
     role: Literal["assistant"]
     content: str | None
     refusal: str | None
+    reasoning: str | None
+    reasoning_content: str | None
     tool_calls: list[ToolCall] | None
 
 
@@ -173,40 +217,77 @@ class ChoiceDelta(Object):
     __slots__ = ()
     _classes = _MESSAGE_CLASSES
     _optional = _MESSAGE_OPTIONAL | {"role"}
+    _aliases = _REASONING
 
     role: Literal["assistant"] | None
     content: str | None
     refusal: str | None
+    reasoning: str | None
+    reasoning_content: str | None
     tool_calls: list[ToolCall] | None
 
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
 
 
+class TopLogprob(Object):
+    """A token that the model could have said, and the logarithm of its probability."""
+
+    __slots__ = ()
+    _optional = frozenset({"bytes"})
+
+    token: str
+    bytes: list[int] | None
+    logprob: float
+
+
+class TokenLogprob(TopLogprob):
+    """A token that the model said, with the likeliest ones at its place."""
+
+    __slots__ = ()
+    _classes: ClassVar[dict[str, type[Object]]] = {"top_logprobs": TopLogprob}
+
+    top_logprobs: list[TopLogprob]
+
+
+class ChoiceLogprobs(Object):
+    """Log probabilities of the tokens of a choice, or of a chunk's part of it."""
+
+    __slots__ = ()
+    _classes: ClassVar[dict[str, type[Object]]] = {"content": TokenLogprob, "refusal": TokenLogprob}
+    _optional = frozenset({"content", "refusal"})
+
+    content: list[TokenLogprob] | None
+    refusal: list[TokenLogprob] | None
+
+
 class Choice(Object):
     """One of the n answers of a completion."""
 
     __slots__ = ()
-    _classes: ClassVar[dict[str, type[Object]]] = {"message": ChatCompletionMessage}
+    _classes: ClassVar[dict[str, type[Object]]] = {
+        "message": ChatCompletionMessage,
+        "logprobs": ChoiceLogprobs,
+    }
     _optional = frozenset({"logprobs"})
 
     index: int
     message: ChatCompletionMessage
     finish_reason: FinishReason
-    logprobs: Any
+    logprobs: ChoiceLogprobs | None
 
 
 class ChunkChoice(Object):
     """What a chunk says of one choice."""
 
     __slots__ = ()
-    _classes: ClassVar[dict[str, type[Object]]] = {"delta": ChoiceDelta}
-    _optional = frozenset({"logprobs"})
+    _classes: ClassVar[dict[str, type[Object]]] = {"delta": ChoiceDelta, "logprobs": ChoiceLogprobs}
+    _optional = frozenset({"logprobs", "finish_reason"})
 
     index: int
     delta: ChoiceDelta
     finish_reason: FinishReason | None
-    logprobs: Any
+    logprobs: ChoiceLogprobs | None
 
 
 class ChatCompletion(Object):
@@ -217,7 +298,7 @@ class ChatCompletion(Object):
 
     __slots__ = ()
     _classes: ClassVar[dict[str, type[Object]]] = {"choices": Choice, "usage": Usage}
-    _optional = frozenset({"usage", "system_fingerprint", "service_tier"})
+    _optional = frozenset({"usage", "system_fingerprint", "service_tier", "moderation", "metadata"})
 
     id: str
     object: Literal["chat.completion"]
@@ -233,7 +314,9 @@ class ChatCompletionChunk(Object):
 
     __slots__ = ()
     _classes: ClassVar[dict[str, type[Object]]] = {"choices": ChunkChoice, "usage": Usage}
-    _optional = frozenset({"usage", "system_fingerprint", "service_tier"})
+    _optional = frozenset(
+        {"usage", "system_fingerprint", "service_tier", "moderation", "obfuscation"}
+    )
 
     id: str
     object: Literal["chat.completion.chunk"]
@@ -248,6 +331,7 @@ class Model(Object):
     """OpenAI's ``model`` object: a name that can be called."""
 
     __slots__ = ()
+    _optional = frozenset({"shutdown_date"})
 
     id: str
     object: Literal["model"]
@@ -265,30 +349,3 @@ class ModelList(list[Model]):
     def data(self) -> list[Model]:
         """The models, under the name that OpenAI's page of them has."""
         return self
-
-
-class ParsedChatCompletionMessage(ChatCompletionMessage):
-    """A message with its content read into the class that was asked for, as ``parsed``."""
-
-    __slots__ = ()
-    _optional = _MESSAGE_OPTIONAL | {"parsed"}
-
-    parsed: Any
-
-
-class ParsedChoice(Choice):
-    """One of the n answers, its message read."""
-
-    __slots__ = ()
-    _classes: ClassVar[dict[str, type[Object]]] = {"message": ParsedChatCompletionMessage}
-
-    message: ParsedChatCompletionMessage  # pyright: ignore[reportIncompatibleVariableOverride]
-
-
-class ParsedChatCompletion(ChatCompletion):
-    """A completion whose messages have been read into the class that was asked for."""
-
-    __slots__ = ()
-    _classes: ClassVar[dict[str, type[Object]]] = {"choices": ParsedChoice, "usage": Usage}
-
-    choices: list[ParsedChoice]  # type: ignore[assignment]

@@ -3,39 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard, TypeVar, cast
 
-from pgml.types import Parameters
+from pgml.types import NOT_GIVEN, NotGiven, Parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from pgml._pgml import Client
     from pgml.types import Message, Model
 
+_T = TypeVar("_T")
 _FURTHER_PARAMETERS = frozenset(Parameters.__annotations__)
+# A year. The Rust client wants a number.
+_NO_LIMIT = 365 * 24 * 60 * 60.0
 
 
 class Caller(NamedTuple):
     """The Rust client, with the settings of the Python client that calls it."""
 
     client: Client
-    timeout: float
+    timeout: float | None
     max_retries: int
+
+    def seconds(self, timeout: float | NotGiven | None = NOT_GIVEN) -> float:
+        """Return the timeout of a call: its own, or else the client's."""
+        seconds: Any = timeout if is_given(timeout) else self.timeout
+        if seconds is None:
+            return _NO_LIMIT
+        if isinstance(seconds, (int, float)):
+            return seconds
+        raise TypeError(
+            f"timeout: must be a number of seconds or None, not {seconds!r}: "
+            "connect_timeout and acquire_timeout are arguments of the client"
+        )
 
 
 def request_body(
     model: Model,
-    messages: Sequence[Message],
-    max_tokens: int | None,
-    temperature: float | None,
-    n: int | None,
-    chat_template: str | None,
+    messages: Iterable[Message],
+    max_tokens: int | NotGiven | None,
+    temperature: float | NotGiven | None,
+    n: int | NotGiven | None,
+    chat_template: str | NotGiven | None,
     parameters: Parameters,
 ) -> dict[str, Any]:
     """Put the arguments into OpenAI's request body. What they may say is checked by the server."""
     if not _FURTHER_PARAMETERS.issuperset(parameters):
         name = min(parameters.keys() - _FURTHER_PARAMETERS)
+        if name == "stream":
+            raise TypeError(
+                "unexpected keyword argument 'stream': which method is called says whether it "
+                "streams; chat.completions.create has the argument"
+            )
         raise TypeError(
             f"unexpected keyword argument {name!r}: "
             f"a parameter of the engine's own goes into extra_body={{{name!r}: …}}"
@@ -43,17 +63,32 @@ def request_body(
     body: dict[str, Any] = {
         # A dict, from which the Rust client takes the token.
         "model": model if isinstance(model, str) else _plain_mapping(model),
-        "messages": messages if isinstance(messages, (list, tuple, str)) else _listed(messages),
+        "messages": _listed(messages),
         "max_tokens": max_tokens,
         "temperature": temperature,
         "n": n,
         "chat_template": chat_template,
         **parameters,
     }
+    body = {name: value for name, value in body.items() if is_given(value)}
+    for name in ("extra_headers", "extra_query"):
+        if body.pop(name, None):
+            raise TypeError(
+                f"{name}: cannot be sent: a statement has no HTTP headers and no query; "
+                "what the engine is to know goes into extra_body"
+            )
+    if "tools" in body:
+        body["tools"] = _listed(body["tools"])
     extra_body = body.pop("extra_body", None)
     if extra_body is not None:
         body.update(extra_body)
     return body
+
+
+def is_given(value: _T | NotGiven) -> TypeGuard[_T]:
+    """Whether a value is none of those that the openai package and this one leave out."""
+    # By name, since the openai package need not be there.
+    return type(value).__name__ not in ("NotGiven", "Omit")
 
 
 def _plain_mapping(value: Any) -> Any:
@@ -61,7 +96,7 @@ def _plain_mapping(value: Any) -> Any:
 
 
 def _listed(value: Any) -> Any:
-    """Make a list of any iterable of messages; what is none of that is the server's to refuse."""
+    """Make a list of an iterator, as which the openai package takes messages and tools, too."""
     if isinstance(value, Iterator):
         return list(cast("Iterator[object]", value))
     return value

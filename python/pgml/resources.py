@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from pgml.errors import LengthFinishReasonError, NotFoundError
-from pgml.objects import ChatCompletion, Model, ModelList, ParsedChatCompletion
+from pgml.errors import NotFoundError
+from pgml.objects import ChatCompletion, Model, ModelList
+from pgml.parsing import ParsedChatCompletion, listed, read, schema_format
 from pgml.request import Caller, request_body
+from pgml.types import NOT_GIVEN, NotGiven
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping
 
     from typing_extensions import Unpack
 
     from pgml._pgml import AsyncChatCompletionStream, ChatCompletionStream
-    from pgml.types import Message, Parameters
+    from pgml.types import Message, Parameters, ParseParameters
     from pgml.types import Model as ModelParam
+
+T = TypeVar("T")
 
 
 class Completions:
@@ -28,14 +32,14 @@ class Completions:
     def create(
         self,
         *,
-        messages: Sequence[Message],
+        messages: Iterable[Message],
         model: ModelParam,
-        stream: Literal[False] | None = None,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        n: int | None = None,
-        chat_template: str | None = None,
-        timeout: float | None = None,
+        stream: Literal[False] | NotGiven | None = None,
+        max_tokens: int | NotGiven | None = None,
+        temperature: float | NotGiven | None = None,
+        n: int | NotGiven | None = None,
+        chat_template: str | NotGiven | None = None,
+        timeout: float | NotGiven | None = NOT_GIVEN,
         **parameters: Unpack[Parameters],
     ) -> ChatCompletion: ...
 
@@ -43,14 +47,14 @@ class Completions:
     def create(
         self,
         *,
-        messages: Sequence[Message],
+        messages: Iterable[Message],
         model: ModelParam,
         stream: Literal[True],
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        n: int | None = None,
-        chat_template: str | None = None,
-        timeout: float | None = None,
+        max_tokens: int | NotGiven | None = None,
+        temperature: float | NotGiven | None = None,
+        n: int | NotGiven | None = None,
+        chat_template: str | NotGiven | None = None,
+        timeout: float | NotGiven | None = NOT_GIVEN,
         **parameters: Unpack[Parameters],
     ) -> ChatCompletionStream: ...
 
@@ -58,28 +62,28 @@ class Completions:
     def create(
         self,
         *,
-        messages: Sequence[Message],
+        messages: Iterable[Message],
         model: ModelParam,
         stream: bool,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        n: int | None = None,
-        chat_template: str | None = None,
-        timeout: float | None = None,
+        max_tokens: int | NotGiven | None = None,
+        temperature: float | NotGiven | None = None,
+        n: int | NotGiven | None = None,
+        chat_template: str | NotGiven | None = None,
+        timeout: float | NotGiven | None = NOT_GIVEN,
         **parameters: Unpack[Parameters],
     ) -> ChatCompletion | ChatCompletionStream: ...
 
     def create(
         self,
         *,
-        messages: Sequence[Message],
+        messages: Iterable[Message],
         model: ModelParam,
-        stream: bool | None = None,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        n: int | None = None,
-        chat_template: str | None = None,
-        timeout: float | None = None,
+        stream: bool | NotGiven | None = None,
+        max_tokens: int | NotGiven | None = None,
+        temperature: float | NotGiven | None = None,
+        n: int | NotGiven | None = None,
+        chat_template: str | NotGiven | None = None,
+        timeout: float | NotGiven | None = NOT_GIVEN,
         **parameters: Unpack[Parameters],
     ) -> ChatCompletion | ChatCompletionStream:
         """Create a chat completion, as the openai package's method of this name does.
@@ -92,7 +96,7 @@ class Completions:
             temperature: From 0 to 2. Default None: 0.8.
             n: How many answers to make. Default None: 1.
             chat_template: A Jinja template, in place of the model's own.
-            timeout: Seconds that it may send nothing. Default None: the client's.
+            timeout: Seconds that it may send nothing, or None for no limit. Default: the client's.
             **parameters: OpenAI's further parameters, and ``extra_body`` for an engine's own.
 
         Returns:
@@ -102,38 +106,61 @@ class Completions:
             APIError: As ``OpenSourceAI.chat_completions_create`` raises it.
 
         """
-        client, default_timeout, max_retries = self._caller
+        client, _, max_retries = self._caller
         body = request_body(model, messages, max_tokens, temperature, n, chat_template, parameters)
-        timeout = default_timeout if timeout is None else timeout
+        timeout = self._caller.seconds(timeout)
         if stream:
             return client.stream(body, timeout, max_retries)
         return client.completion(body, timeout, max_retries)
 
+    @overload
     def parse(
         self,
         *,
-        messages: Sequence[Message],
+        messages: Iterable[Message],
         model: ModelParam,
-        response_format: type[Any],
-        **parameters: Any,
-    ) -> ParsedChatCompletion:
+        response_format: type[T],
+        **parameters: Unpack[ParseParameters],
+    ) -> ParsedChatCompletion[T]: ...
+
+    @overload
+    def parse(
+        self,
+        *,
+        messages: Iterable[Message],
+        model: ModelParam,
+        response_format: Mapping[str, Any] | NotGiven | None = None,
+        **parameters: Unpack[ParseParameters],
+    ) -> ParsedChatCompletion[None]: ...
+
+    def parse(
+        self,
+        *,
+        messages: Iterable[Message],
+        model: ModelParam,
+        response_format: Any = None,
+        **parameters: Unpack[ParseParameters],
+    ) -> ParsedChatCompletion[Any]:
         """Create a chat completion in the form of a pydantic model, and read it into one.
 
         Args:
             messages: The conversation so far.
             model: The model's name, or an object with the key ``model``.
             response_format: A pydantic model (``pip install 'pgml[pydantic]'``). The engine is
-                held to its JSON schema.
-            **parameters: As in ``create``.
+                held to its JSON schema. Default None: only arguments of tool calls are read.
+            **parameters: As in ``create``. Tools made by ``pgml.pydantic_function_tool`` have
+                their arguments read into their models.
 
         Returns:
-            A completion whose ``choices[i].message.parsed`` is an instance of that model.
+            A completion whose ``choices[i].message.parsed`` is an instance of that model, and
+            whose tool calls have ``function.parsed_arguments``.
 
         Raises:
             LengthFinishReasonError: A choice was cut off by its limit of tokens.
             APIError: As ``create`` raises it.
 
         """
+        parameters["tools"] = tools = listed(parameters.get("tools"))
         completion: ChatCompletion = self.create(
             messages=messages,
             model=model,
@@ -141,7 +168,7 @@ class Completions:
             response_format=schema_format(response_format),
             **parameters,
         )
-        return parsed(completion, response_format)
+        return read(completion, response_format, tools)
 
 
 class Chat:
@@ -156,6 +183,13 @@ class Chat:
         return Completions(self._caller)
 
 
+class Beta:
+    """The openai package's ``client.beta``, where ``parse`` once was."""
+
+    def __init__(self, caller: Caller) -> None:
+        self.chat = Chat(caller)
+
+
 class Models:
     """The openai package's ``client.models``: what ``pgml.models`` has for the current role."""
 
@@ -164,7 +198,7 @@ class Models:
 
     def list(self) -> ModelList:
         """Return the models that can be called."""
-        models = self._caller.client.models(self._caller.timeout)
+        models = self._caller.client.models(self._caller.seconds())
         return ModelList(Model(model) for model in models["data"])
 
     def retrieve(self, model: str) -> Model:
@@ -190,14 +224,14 @@ class AsyncCompletions:
     async def create(
         self,
         *,
-        messages: Sequence[Message],
+        messages: Iterable[Message],
         model: ModelParam,
-        stream: Literal[False] | None = None,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        n: int | None = None,
-        chat_template: str | None = None,
-        timeout: float | None = None,
+        stream: Literal[False] | NotGiven | None = None,
+        max_tokens: int | NotGiven | None = None,
+        temperature: float | NotGiven | None = None,
+        n: int | NotGiven | None = None,
+        chat_template: str | NotGiven | None = None,
+        timeout: float | NotGiven | None = NOT_GIVEN,
         **parameters: Unpack[Parameters],
     ) -> ChatCompletion: ...
 
@@ -205,14 +239,14 @@ class AsyncCompletions:
     async def create(
         self,
         *,
-        messages: Sequence[Message],
+        messages: Iterable[Message],
         model: ModelParam,
         stream: Literal[True],
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        n: int | None = None,
-        chat_template: str | None = None,
-        timeout: float | None = None,
+        max_tokens: int | NotGiven | None = None,
+        temperature: float | NotGiven | None = None,
+        n: int | NotGiven | None = None,
+        chat_template: str | NotGiven | None = None,
+        timeout: float | NotGiven | None = NOT_GIVEN,
         **parameters: Unpack[Parameters],
     ) -> AsyncChatCompletionStream: ...
 
@@ -220,47 +254,68 @@ class AsyncCompletions:
     async def create(
         self,
         *,
-        messages: Sequence[Message],
+        messages: Iterable[Message],
         model: ModelParam,
         stream: bool,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        n: int | None = None,
-        chat_template: str | None = None,
-        timeout: float | None = None,
+        max_tokens: int | NotGiven | None = None,
+        temperature: float | NotGiven | None = None,
+        n: int | NotGiven | None = None,
+        chat_template: str | NotGiven | None = None,
+        timeout: float | NotGiven | None = NOT_GIVEN,
         **parameters: Unpack[Parameters],
     ) -> ChatCompletion | AsyncChatCompletionStream: ...
 
     async def create(
         self,
         *,
-        messages: Sequence[Message],
+        messages: Iterable[Message],
         model: ModelParam,
-        stream: bool | None = None,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        n: int | None = None,
-        chat_template: str | None = None,
-        timeout: float | None = None,
+        stream: bool | NotGiven | None = None,
+        max_tokens: int | NotGiven | None = None,
+        temperature: float | NotGiven | None = None,
+        n: int | NotGiven | None = None,
+        chat_template: str | NotGiven | None = None,
+        timeout: float | NotGiven | None = NOT_GIVEN,
         **parameters: Unpack[Parameters],
     ) -> ChatCompletion | AsyncChatCompletionStream:
         """Create a chat completion; see ``Completions.create``."""
-        client, default_timeout, max_retries = self._caller
+        client, _, max_retries = self._caller
         body = request_body(model, messages, max_tokens, temperature, n, chat_template, parameters)
-        timeout = default_timeout if timeout is None else timeout
+        timeout = self._caller.seconds(timeout)
         if stream:
             return await client.stream_async(body, timeout, max_retries)
         return await client.completion_async(body, timeout, max_retries)
 
+    @overload
     async def parse(
         self,
         *,
-        messages: Sequence[Message],
+        messages: Iterable[Message],
         model: ModelParam,
-        response_format: type[Any],
-        **parameters: Any,
-    ) -> ParsedChatCompletion:
+        response_format: type[T],
+        **parameters: Unpack[ParseParameters],
+    ) -> ParsedChatCompletion[T]: ...
+
+    @overload
+    async def parse(
+        self,
+        *,
+        messages: Iterable[Message],
+        model: ModelParam,
+        response_format: Mapping[str, Any] | NotGiven | None = None,
+        **parameters: Unpack[ParseParameters],
+    ) -> ParsedChatCompletion[None]: ...
+
+    async def parse(
+        self,
+        *,
+        messages: Iterable[Message],
+        model: ModelParam,
+        response_format: Any = None,
+        **parameters: Unpack[ParseParameters],
+    ) -> ParsedChatCompletion[Any]:
         """Create a completion in the form of a pydantic model; see ``Completions.parse``."""
+        parameters["tools"] = tools = listed(parameters.get("tools"))
         completion: ChatCompletion = await self.create(
             messages=messages,
             model=model,
@@ -268,7 +323,7 @@ class AsyncCompletions:
             response_format=schema_format(response_format),
             **parameters,
         )
-        return parsed(completion, response_format)
+        return read(completion, response_format, tools)
 
 
 class AsyncChat:
@@ -283,6 +338,13 @@ class AsyncChat:
         return AsyncCompletions(self._caller)
 
 
+class AsyncBeta:
+    """The openai package's ``client.beta``, where ``parse`` once was."""
+
+    def __init__(self, caller: Caller) -> None:
+        self.chat = AsyncChat(caller)
+
+
 class AsyncModels:
     """The openai package's ``client.models``: what ``pgml.models`` has for the current role."""
 
@@ -291,7 +353,7 @@ class AsyncModels:
 
     async def list(self) -> ModelList:
         """Return the models that can be called."""
-        models = await self._caller.client.models_async(self._caller.timeout)
+        models = await self._caller.client.models_async(self._caller.seconds())
         return ModelList(Model(model) for model in models["data"])
 
     async def retrieve(self, model: str) -> Model:
@@ -305,30 +367,6 @@ class AsyncModels:
 
         """
         return find(await self.list(), model)
-
-
-def schema_format(model: type[Any]) -> dict[str, Any]:
-    """Say a pydantic model as OpenAI's ``response_format``."""
-    if not hasattr(model, "model_json_schema"):
-        raise TypeError(f"response_format: must be a pydantic model, not {model!r}")
-    schema = {"name": model.__name__, "strict": True, "schema": model.model_json_schema()}
-    return {"type": "json_schema", "json_schema": schema}
-
-
-def parsed(completion: ChatCompletion, model: type[Any]) -> ParsedChatCompletion:
-    """Read the content of every choice into a pydantic model."""
-    result = ParsedChatCompletion(completion)
-    for choice in result.choices:
-        if choice.finish_reason == "length":
-            error = LengthFinishReasonError(
-                f"choice {choice.index} was cut off before its JSON was whole",
-                hint="Raise max_tokens, or leave it out.",
-            )
-            error.completion = completion
-            raise error
-        content = choice.message.content
-        choice.message.parsed = None if content is None else model.model_validate_json(content)
-    return result
 
 
 def find(models: ModelList, name: str) -> Model:

@@ -1,8 +1,8 @@
-"""Types for what goes into a completion: importable, and of use to type checkers only."""
+"""Types for what goes into a completion."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 Message = Mapping[str, Any]
@@ -18,40 +18,76 @@ class StreamOptions(TypedDict, total=False):
     include_usage: bool
 
 
-class Parameters(TypedDict, total=False):
+class NotGiven:
+    """The class of ``NOT_GIVEN``, which an argument has as long as nobody gives it.
+
+    The openai package has two such classes, ``NotGiven`` and ``Omit``. Their values, and this one,
+    may stand for any parameter that is to be left out.
+    """
+
+    def __bool__(self) -> Literal[False]:
+        """Be false, as the openai package's are."""
+        return False
+
+    def __repr__(self) -> str:
+        """Return the name of the value."""
+        return "NOT_GIVEN"
+
+
+NOT_GIVEN = NotGiven()
+
+
+class CommonParameters(TypedDict, total=False):
+    """OpenAI's further request parameters that both ``create`` and ``parse`` take."""
+
+    max_completion_tokens: int | NotGiven | None
+    top_p: float | NotGiven | None
+    stop: str | Sequence[str] | NotGiven | None
+    seed: int | NotGiven | None
+    frequency_penalty: float | NotGiven | None
+    presence_penalty: float | NotGiven | None
+    logit_bias: Mapping[str, int] | NotGiven | None
+    logprobs: bool | NotGiven | None
+    top_logprobs: int | NotGiven | None
+    tools: Iterable[Mapping[str, Any]] | NotGiven | None
+    tool_choice: Literal["none", "auto", "required"] | Mapping[str, Any] | NotGiven | None
+    parallel_tool_calls: bool | NotGiven | None
+    stream_options: StreamOptions | NotGiven | None
+    reasoning_effort: str | NotGiven | None
+    verbosity: Literal["low", "medium", "high"] | NotGiven | None
+    user: str | NotGiven | None
+    metadata: Mapping[str, str] | NotGiven | None
+    store: bool | NotGiven | None
+    service_tier: str | NotGiven | None
+    safety_identifier: str | NotGiven | None
+    prompt_cache_key: str | NotGiven | None
+    prompt_cache_options: Mapping[str, Any] | NotGiven | None
+    prompt_cache_retention: str | NotGiven | None
+    prediction: Mapping[str, Any] | NotGiven | None
+    # Accepted, to be refused with the reason.
+    audio: Mapping[str, Any] | NotGiven | None
+    function_call: str | Mapping[str, Any] | NotGiven | None
+    functions: Iterable[Mapping[str, Any]] | NotGiven | None
+    modalities: Sequence[str] | NotGiven | None
+    moderation: Mapping[str, Any] | NotGiven | None
+    web_search_options: Mapping[str, Any] | NotGiven | None
+    extra_headers: Mapping[str, str] | NotGiven | None
+    extra_query: Mapping[str, object] | NotGiven | None
+    extra_body: Mapping[str, Any] | NotGiven | None
+    """Parameters that an engine has and OpenAI has not: ``top_k``, ``min_p``, ``grammar``, …"""
+
+
+class Parameters(CommonParameters, total=False):
     """OpenAI's further request parameters, as its API reference describes them."""
 
-    max_completion_tokens: int | None
-    top_p: float | None
-    stop: str | Sequence[str] | None
-    seed: int | None
-    frequency_penalty: float | None
-    presence_penalty: float | None
-    logit_bias: Mapping[str, int] | None
-    logprobs: bool | None
-    top_logprobs: int | None
-    response_format: Mapping[str, Any] | None
-    tools: Sequence[Mapping[str, Any]] | None
-    tool_choice: str | Mapping[str, Any] | None
-    parallel_tool_calls: bool | None
-    stream_options: StreamOptions | None
-    reasoning_effort: str | None
-    verbosity: Literal["low", "medium", "high"] | None
-    user: str | None
-    metadata: Mapping[str, str] | None
-    store: bool | None
-    service_tier: str | None
-    safety_identifier: str | None
-    prompt_cache_key: str | None
-    prompt_cache_options: Mapping[str, Any] | None
-    prompt_cache_retention: str | None
-    prediction: Mapping[str, Any] | None
-    # Accepted, to be refused with the reason.
-    audio: Mapping[str, Any] | None
-    function_call: str | Mapping[str, Any] | None
-    functions: Sequence[Mapping[str, Any]] | None
-    modalities: Sequence[str] | None
-    moderation: Mapping[str, Any] | None
-    web_search_options: Mapping[str, Any] | None
-    extra_body: Mapping[str, Any] | None
-    """Parameters that an engine has and OpenAI has not: ``top_k``, ``min_p``, ``grammar``, …"""
+    response_format: Mapping[str, Any] | NotGiven | None
+
+
+class ParseParameters(CommonParameters, total=False):
+    """What ``parse`` takes besides the model, the messages and the form of the answer."""
+
+    max_tokens: int | NotGiven | None
+    temperature: float | NotGiven | None
+    n: int | NotGiven | None
+    chat_template: str | NotGiven | None
+    timeout: float | NotGiven | None

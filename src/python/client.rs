@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::errors::raise;
+use super::logging;
 use super::objects::ObjectKind;
 use super::request;
 use super::runtime;
@@ -24,8 +25,19 @@ pub struct Client {
     core: Mutex<(u32, Core)>,
 }
 
+impl Drop for Client {
+    fn drop(&mut self) {
+        let (process, core) = &*lock(&self.core);
+        if *process != std::process::id() {
+            // One owner more than there are: what the parent has is left alone, see `core`.
+            std::mem::forget(core.clone());
+        }
+    }
+}
+
 impl Client {
     fn start(&self, py: Python<'_>, request: Request, kind: ObjectKind) -> PyResult<Arc<Steps>> {
+        logging::refresh_level(py)?;
         let runtime = runtime::handle()?;
         let _entered = runtime.enter();
         Ok(Steps::new(self.core(py)?.start(request, matches!(kind, ObjectKind::Chunk)), kind))
@@ -43,7 +55,8 @@ impl Client {
         if core.0 != process {
             let own =
                 Core::new(&self.database_url, self.options.clone()).map_err(|error| raise(py, error))?;
-            // The parent's connections are left alone: to close them would be to speak on them.
+            // The parent's connections are left alone: to close them would be to speak on them, and
+            // to take them off the list of what the parent's runtime waits for.
             std::mem::forget(std::mem::replace(&mut *core, (process, own)));
         }
         Ok(core.1.clone())
@@ -143,6 +156,16 @@ impl Client {
     /// An awaitable of the list of models.
     fn models_async(&self, py: Python<'_>, timeout: f64) -> PyResult<Step> {
         Ok(Step::new(self.list_models(py, timeout)?, Goal::Only))
+    }
+
+    /// Closes the connections of this process.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.core(py)?.close();
+        Ok(())
+    }
+
+    fn is_closed(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.core(py)?.is_closed())
     }
 
     /// Host and database, never the password.

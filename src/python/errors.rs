@@ -16,7 +16,15 @@ pub fn raise(py: Python<'_>, error: Error) -> PyErr {
     };
     MAKE.import(py, "pgml.errors", "from_database")
         .and_then(|make| {
-            make.call1((kind, error.message, error.sqlstate, error.param, error.detail, error.hint))
+            make.call1((
+                kind,
+                error.message,
+                error.sqlstate,
+                error.param,
+                error.detail,
+                error.hint,
+                error.request_id,
+            ))
         })
         .map_or_else(|failed| failed, PyErr::from_value)
 }

@@ -5,7 +5,9 @@
 //! * [`objects`]: JSON to Python objects, once a chunk.
 //! * [`stream`]: the two iterators over one step function, and the awaitable of a step.
 //! * [`wake`]: how a thread or an event loop waits for a row.
+//! * [`process`]: what fork and exit mean for them.
 //! * [`errors`]: errors as Python exceptions.
+//! * [`logging`]: what the core tells of, for Python's `logging`.
 
 use pgml_protocol::parameters::{PARAMETERS, Treatment};
 use pyo3::prelude::*;
@@ -13,7 +15,9 @@ use pyo3::types::IntoPyDict;
 
 mod client;
 mod errors;
+mod logging;
 mod objects;
+mod process;
 mod request;
 mod runtime;
 mod stream;
@@ -31,6 +35,8 @@ mod _pgml {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        logging::install();
+        process::watch(module)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         let treatments = PARAMETERS.iter().map(|(name, treatment)| match treatment {
             Treatment::Honoured => (*name, "honoured"),

@@ -12,8 +12,9 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, P
 use crate::Request;
 use crate::client::Secret;
 
-/// As deep as jiter reads.
-const MAX_DEPTH: usize = 200;
+/// How many arrays and objects may stand inside each other: as many as serde_json reads, which is
+/// what the request goes through next.
+const MAX_DEPTH: usize = 127;
 
 /// A request from its parameters. The `token` of a model object is taken out of the body.
 pub fn read(parameters: &Bound<'_, PyDict>) -> PyResult<Request> {
@@ -48,10 +49,6 @@ enum Place<'py> {
 
 impl<'py> Writer<'py> {
     fn value(&mut self, value: &Bound<'py, PyAny>) -> PyResult<()> {
-        if self.path.len() > MAX_DEPTH {
-            self.path.truncate(3);
-            return Err(self.wrong(format!("is nested deeper than {MAX_DEPTH} levels")));
-        }
         if let Ok(text) = value.cast::<PyString>() {
             self.string(text)
         } else if value.is_none() {
@@ -61,7 +58,8 @@ impl<'py> Writer<'py> {
             self.json.push_str(if truth.is_true() { "true" } else { "false" });
             Ok(())
         } else if value.is_instance_of::<PyInt>() {
-            match value.extract::<i64>() {
+            // As wide as JSON numbers are that keep their value: i64 and u64.
+            match value.extract::<i64>().map(i128::from).or_else(|_| value.extract::<u64>().map(i128::from)) {
                 Ok(number) => drop(write!(self.json, "{number}")),
                 Err(_) => return Err(self.wrong("is a whole number of more than 64 bits".into())),
             }
@@ -87,20 +85,23 @@ impl<'py> Writer<'py> {
             // messages. Its unset fields are not part of what it says.
             let options = PyDict::new(value.py());
             options.set_item("exclude_none", true)?;
-            self.value(&dump.call((), Some(&options))?)
+            let dumped = dump.call((), Some(&options))?;
+            // Of a mock, for one, it returns such an object again, and again.
+            if dumped.hasattr("model_dump")? {
+                return Err(self.no_json(value)?);
+            }
+            self.value(&dumped)
         } else {
-            let kind = value.get_type().name()?;
-            Err(PyTypeError::new_err(format!(
-                "{}: must be made of str, int, float, bool, None, dict and list, but is a {kind}",
-                self.place()
-            )))
+            Err(self.no_json(value)?)
         }
     }
 
     fn object(&mut self, object: &Bound<'py, PyDict>) -> PyResult<()> {
+        self.check_depth()?;
         self.json.push('{');
         let mut first = true;
-        for (key, value) in object.iter() {
+        // Of a copy: a value's own model_dump() can change the dict that it is in.
+        for (key, value) in object.copy()?.iter() {
             let Ok(key) = key.cast_into::<PyString>() else {
                 return Err(PyTypeError::new_err(format!("{}: has a key that is not a str", self.place())));
             };
@@ -118,6 +119,7 @@ impl<'py> Writer<'py> {
     }
 
     fn array(&mut self, array: &Bound<'py, PyAny>) -> PyResult<()> {
+        self.check_depth()?;
         self.json.push('[');
         for (index, value) in array.try_iter()?.enumerate() {
             if index > 0 {
@@ -140,8 +142,25 @@ impl<'py> Writer<'py> {
         Ok(())
     }
 
+    /// Before an array or an object is opened inside of those that `path` leads through.
+    fn check_depth(&mut self) -> PyResult<()> {
+        if self.path.len() < MAX_DEPTH {
+            return Ok(());
+        }
+        self.path.truncate(3);
+        Err(self.wrong(format!("is nested deeper than {MAX_DEPTH} levels")))
+    }
+
     fn wrong(&self, problem: String) -> PyErr {
         PyValueError::new_err(format!("{}: {problem}", self.place()))
+    }
+
+    fn no_json(&self, value: &Bound<'py, PyAny>) -> PyResult<PyErr> {
+        let kind = value.get_type().name()?;
+        Ok(PyTypeError::new_err(format!(
+            "{}: must be made of str, int, float, bool, None, dict and list, but is a {kind}",
+            self.place()
+        )))
     }
 
     /// `messages[0].content`

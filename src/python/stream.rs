@@ -1,20 +1,24 @@
 //! Streams for Python: two iterators over one step function.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
+use pyo3::sync::MutexExt;
 use pyo3::types::PyTuple;
 
 use super::errors::raise;
 use super::objects::{ObjectKind, Objects};
+use super::process;
 use super::wake::{block_on, future, lock};
 use crate::{ChatStream, Error, Kind};
 
 /// A request under way, as Python sees it.
 pub struct Steps {
     kind: ObjectKind,
+    /// The process that runs the request: a child made by fork has no thread that would.
+    generation: u32,
     state: Mutex<State>,
 }
 
@@ -30,13 +34,25 @@ impl Steps {
     pub fn new(rows: ChatStream, kind: ObjectKind) -> Arc<Steps> {
         Arc::new(Steps {
             kind,
+            generation: process::generation(),
             state: Mutex::new(State { rows: Some(rows), objects: Objects::None, waiting: None }),
         })
     }
 
+    /// The state, which a thread that makes objects of it may hold: it can be made to wait for the
+    /// GIL meanwhile, so whoever waits for it must not keep the GIL.
+    fn state(&self, py: Python<'_>) -> MutexGuard<'_, State> {
+        self.state.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The one step: the next object, or `None` at the end. After an error the stream has ended.
     pub fn poll(&self, py: Python<'_>, context: &mut Context<'_>) -> Poll<PyResult<Option<Py<PyAny>>>> {
-        let mut state = lock(&self.state);
+        if self.is_inherited() {
+            let error = Error::new(Kind::Connection, "this stream belongs to another process")
+                .hint("A child made by fork has to ask anew.");
+            return Poll::Ready(Err(raise(py, error)));
+        }
+        let mut state = self.state(py);
         loop {
             if let Some(object) = state.objects.take(py, self.kind) {
                 return Poll::Ready(object.map(Some));
@@ -77,7 +93,7 @@ impl Steps {
 
     /// Waits until the first object is there, or the error that comes in its place.
     pub fn poll_first(&self, py: Python<'_>, context: &mut Context<'_>) -> Poll<PyResult<()>> {
-        let mut state = lock(&self.state);
+        let mut state = self.state(py);
         let Some(rows) = &mut state.rows else { return Poll::Ready(Ok(())) };
         match rows.poll_next(context) {
             Poll::Pending => Poll::Pending,
@@ -93,13 +109,30 @@ impl Steps {
         }
     }
 
+    fn is_inherited(&self) -> bool {
+        self.generation != process::generation()
+    }
+
     /// Ends the request: its connection closes, and the engine stops.
-    pub fn close(&self) {
-        let mut state = lock(&self.state);
+    pub fn close(&self, py: Python<'_>) {
+        if self.is_inherited() {
+            return;
+        }
+        let mut state = self.state(py);
         state.rows = None;
         state.objects = Objects::None;
         if let Some(waker) = state.waiting.take() {
             waker.wake();
+        }
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        if self.is_inherited() {
+            // To drop them would be to tell the parent's runtime, whose locks may be held for ever.
+            let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+            std::mem::forget(state.rows.take());
         }
     }
 }
@@ -127,13 +160,13 @@ impl ChatCompletionStream {
     }
 
     #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, _exception: &Bound<'_, PyTuple>) {
-        self.0.close();
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) {
+        self.0.close(py);
     }
 
     /// End the generation. Closing a stream that has ended does nothing.
-    fn close(&self) {
-        self.0.close();
+    fn close(&self, py: Python<'_>) {
+        self.0.close(py);
     }
 }
 
@@ -167,7 +200,7 @@ impl AsyncChatCompletionStream {
 
     /// End the generation. Closing a stream that has ended does nothing.
     fn aclose(&self, py: Python<'_>) -> Step {
-        self.0.close();
+        self.0.close(py);
         Step::new(self.0.clone(), Goal::Value(py.None()))
     }
 
@@ -261,11 +294,12 @@ impl Step {
     #[pyo3(signature = (kind, value=None, _traceback=None))]
     fn throw(
         &self,
+        py: Python<'_>,
         kind: Bound<'_, PyAny>,
         value: Option<Bound<'_, PyAny>>,
         _traceback: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        self.steps.close();
+        self.steps.close(py);
         match value {
             Some(value) if !value.is_none() => Err(PyErr::from_value(value)),
             _ => Err(PyErr::from_value(kind)),
@@ -273,7 +307,7 @@ impl Step {
     }
 
     /// As throw, when the coroutine that waits is closed.
-    fn close(&self) {
-        self.steps.close();
+    fn close(&self, py: Python<'_>) {
+        self.steps.close(py);
     }
 }

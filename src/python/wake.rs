@@ -13,6 +13,8 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+use super::process;
+
 /// How often a waiting thread looks for signals (Ctrl-C).
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -36,7 +38,11 @@ pub fn block_on<T>(py: Python<'_>, mut poll: impl FnMut(&mut Context<'_>) -> Pol
         if let Poll::Ready(value) = poll(&mut context) {
             return Ok(value);
         }
-        py.detach(|| thread::park_timeout(SIGNAL_INTERVAL));
+        let returning = py.detach(|| {
+            thread::park_timeout(SIGNAL_INTERVAL);
+            process::set_out()
+        });
+        drop(returning);
         py.check_signals()?;
     }
 }

@@ -1,0 +1,157 @@
+"""Structured output: what a model makes, read into pydantic models, as the openai package does."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
+
+from pgml.errors import LengthFinishReasonError
+from pgml.objects import (
+    ChatCompletion,
+    ChatCompletionMessage,
+    Choice,
+    Function,
+    Object,
+    ToolCall,
+    Usage,
+)
+from pgml.request import is_given
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pgml.types import NotGiven
+
+T = TypeVar("T")
+_Object = TypeVar("_Object", bound=Object)
+
+# What is read takes the place of what it was read from: the types of some keys get narrower, which
+# no type checker allows for what can be set.
+
+
+class ParsedFunction(Function):
+    """The function of a tool call, with its arguments read."""
+
+    __slots__ = ()
+    _optional = Function._optional | {"parsed_arguments"}
+
+    parsed_arguments: Any
+
+
+class ParsedToolCall(ToolCall):
+    """A call of a tool, its arguments read."""
+
+    __slots__ = ()
+    _classes: ClassVar[dict[str, type[Object]]] = {"function": ParsedFunction}
+
+    function: ParsedFunction  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
+class ParsedChatCompletionMessage(ChatCompletionMessage, Generic[T]):
+    """A message with its content read into the class that was asked for, as ``parsed``."""
+
+    __slots__ = ()
+    _classes: ClassVar[dict[str, type[Object]]] = {"tool_calls": ParsedToolCall}
+    _optional = ChatCompletionMessage._optional | {"parsed"}
+
+    parsed: T | None
+    tool_calls: list[ParsedToolCall] | None  # type: ignore[assignment]
+
+
+class ParsedChoice(Choice, Generic[T]):
+    """One of the n answers, its message read."""
+
+    __slots__ = ()
+    _classes: ClassVar[dict[str, type[Object]]] = {
+        **Choice._classes,
+        "message": ParsedChatCompletionMessage,
+    }
+
+    message: ParsedChatCompletionMessage[T]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
+class ParsedChatCompletion(ChatCompletion, Generic[T]):
+    """A completion whose messages have been read into the class that was asked for."""
+
+    __slots__ = ()
+    _classes: ClassVar[dict[str, type[Object]]] = {"choices": ParsedChoice, "usage": Usage}
+
+    choices: list[ParsedChoice[T]]  # type: ignore[assignment]
+
+
+class PydanticFunction(dict[str, Any]):
+    """The function of a tool, and the model that its arguments are read into."""
+
+    def __init__(self, function: Mapping[str, Any], model: type[Any]) -> None:
+        super().__init__(function)
+        self.model = model
+
+
+def pydantic_function_tool(
+    model: type[Any], *, name: str | None = None, description: str | None = None
+) -> dict[str, Any]:
+    """Say a pydantic model as a tool, as the openai package's function of this name does.
+
+    Args:
+        model: A pydantic model: the arguments of the tool.
+        name: The tool's name. Default None: that of the model.
+        description: What the tool does. Default None: the model's docstring.
+
+    """
+    function = {"name": name or model.__name__, "strict": True, "parameters": _schema(model)}
+    if description or model.__doc__:
+        function["description"] = description or model.__doc__
+    return {"type": "function", "function": PydanticFunction(function, model)}
+
+
+def schema_format(form: Any) -> Any:
+    """Say a pydantic model as OpenAI's ``response_format``; what is no class stays as it is."""
+    if not isinstance(form, type):
+        return form
+    model = cast("type[Any]", form)
+    schema = {"name": model.__name__, "strict": True, "schema": _schema(model)}
+    return {"type": "json_schema", "json_schema": schema}
+
+
+def read(
+    completion: ChatCompletion, form: Any, tools: Iterable[Mapping[str, Any]] | NotGiven | None
+) -> ParsedChatCompletion[Any]:
+    """Read what each choice says: its content into ``form``, and its tool calls' arguments."""
+    model = cast("type[Any]", form) if isinstance(form, type) else None
+    functions = {tool["function"]["name"]: tool["function"] for tool in tools or ()}
+    result: ParsedChatCompletion[Any] = ParsedChatCompletion(completion)
+    for choice in result.choices:
+        if choice.finish_reason == "length":
+            error = LengthFinishReasonError(
+                f"choice {choice.index} was cut off before its JSON was whole",
+                hint="Raise max_tokens, or leave it out.",
+            )
+            error.completion = completion
+            raise error
+        message = choice.message
+        message.parsed = None
+        if model is not None and message.content and not message.refusal:
+            message.parsed = model.model_validate_json(message.content)
+        for call in message.tool_calls or []:
+            function = functions.get(call.function.name, {})
+            call.function.parsed_arguments = _arguments(call.function.arguments, function)
+    return result
+
+
+def listed(tools: Any) -> Any:
+    """Make a list of tools that can be gone through once only: they are needed twice."""
+    return list(tools) if is_given(tools) and tools is not None else tools
+
+
+def _arguments(arguments: str, function: Mapping[str, Any]) -> Any:
+    # The openai package's own pydantic_function_tool has a model, too.
+    model = getattr(function, "model", None)
+    if model is not None:
+        return model.model_validate_json(arguments)
+    return json.loads(arguments) if function.get("strict") else None
+
+
+def _schema(model: type[Any]) -> Any:
+    if not hasattr(model, "model_json_schema"):
+        raise TypeError(f"must be a pydantic model, not {model!r}")
+    return model.model_json_schema()
