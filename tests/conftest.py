@@ -19,6 +19,7 @@ from typing import Any
 import pgml
 import psycopg
 import pytest
+import server
 from engine import HANG, PATIENCE, Engine, Exchange, chunk, head
 from hypothesis import HealthCheck, settings
 from pgml import local
@@ -78,6 +79,14 @@ def instance() -> Iterator[local.Status]:
 @pytest.fixture(scope="session")
 def database_url(instance: local.Status) -> str:
     return instance.url
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[server.Server]:
+    """A second Postgres, for tests that change how one logs in, what is logged, or TLS."""
+    made = server.make()
+    yield made
+    made.remove()
 
 
 @pytest.fixture(scope="session")
