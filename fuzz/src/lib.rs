@@ -1,10 +1,12 @@
 //! What must hold for any bytes. `fuzz_targets/` tries them for as long as it is let;
 //! `../protocol/tests/fuzz.rs` tries the seeds, and what is near them.
 
+use pgml_protocol::chunk::EngineChunk;
 use pgml_protocol::exchange::Exchange;
-use pgml_protocol::reply::{ChunkStream, Completion, EngineChunk, Head, Reply};
+use pgml_protocol::reply::{ChunkStream, Completion, Head, Reply};
 use pgml_protocol::template::{self, SpecialTokens};
-use pgml_protocol::tools::{CallShaper, ForcedCall};
+use pgml_protocol::tool_call::CallShaper;
+use pgml_protocol::tools::ForcedCall;
 use pgml_protocol::{Request, Result};
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
@@ -17,7 +19,7 @@ pub fn exchange(data: &[u8]) {
         let mut exchange = Exchange::post(&uri, None, "id", b"{}")?;
         let mut events = Vec::new();
         for piece in bytes.chunks(step) {
-            exchange.buffer().extend_from_slice(piece);
+            exchange.received(piece);
             exchange.drain(|event| {
                 events.push(event.to_vec());
                 Ok(())
