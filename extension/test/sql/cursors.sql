@@ -42,6 +42,8 @@ FETCH 1 FROM other;
 SELECT content(pgml.chat_completion(ask('echo', 'in between')));
 FETCH 1 FROM one;
 FETCH 1 FROM other;
+FETCH ALL FROM one;
+FETCH ALL FROM other;
 COMMIT;
 SELECT meter();
 -- WITH HOLD makes all rows at COMMIT.
