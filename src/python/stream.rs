@@ -265,7 +265,9 @@ impl Step {
 
     /// Yields a future for the event loop to wait for, or stops with the value.
     fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let done = |value: PyResult<Py<PyAny>>| Err(PyStopIteration::new_err((value?,)));
+        // Not in a tuple: before Python 3.12 the value then goes its way without an exception object
+        // being made for it. None of ours is a tuple or an exception, which would be taken apart.
+        let done = |value: PyResult<Py<PyAny>>| Err(PyStopIteration::new_err(value?));
         let mut waiting = lock(&self.waiting);
         if waiting.is_none() {
             // Most often something is there already, and no future needs to be made.
