@@ -32,7 +32,7 @@ BUNDLED := python/pgml/local/extension
 
 .DEFAULT_GOAL := help
 .PHONY: help setup bundle wheel develop run test test-rust test-sql test-python test-wheel lint bench \
-    soak soak-python install-extension clean
+    soak soak-python soak-fuzz soak-memory install-extension clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -85,10 +85,38 @@ test-python: develop
 test-wheel: wheel
 	tests/wheel dist/*.whl $(PYTHON)
 
-soak: soak-python ## Run the long forms of the tests: endurance, faults, fuzzing (an hour)
+soak: soak-python soak-fuzz soak-memory ## Run the long forms of the tests: endurance, faults, fuzzing (an hour)
 
 soak-python: develop
 	$(BIN)/pytest --soak tests
+
+# Seconds for each of the fuzz targets.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS := exchange request reply template
+# What `cargo fuzz` passes too. They need no nightly compiler.
+FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1
+
+soak-fuzz:
+	set -e; for target in $(FUZZ_TARGETS); do \
+	    mkdir -p target/fuzz/corpus/$$target; \
+	    RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) run --release --locked --manifest-path fuzz/Cargo.toml \
+	        --target-dir target/fuzz --target $(TARGET) --bin $$target -- \
+	        -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=20 -print_final_stats=1 \
+	        -artifact_prefix=target/fuzz/ target/fuzz/corpus/$$target fuzz/seeds/$$target; \
+	done
+
+# A server with assertions that tells valgrind of its memory. Built once.
+CHECKED := target/checked-postgres
+
+$(CHECKED)/bin/postgres:
+	tests/checked-postgres $(CHECKED)
+
+soak-memory: $(CHECKED)/bin/postgres
+	$(MAKE) install-extension PG_CONFIG=$(CHECKED)/bin/pg_config EXTENSION_TARGET=target/checked
+	tests/installcheck $(CHECKED)/bin/pg_config
+	VALGRIND=target/valgrind tests/installcheck $(CHECKED)/bin/pg_config
 
 lint: develop ## Check form and types: clippy, fmt, ruff, mypy, pyright, stubtest
 	$(CARGO) fmt --all --check

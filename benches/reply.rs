@@ -6,8 +6,9 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use pgml_protocol::chunk::EngineChunk;
 use pgml_protocol::exchange::Exchange;
-use pgml_protocol::reply::{ChunkStream, Completion, EngineChunk, Head, Reply};
+use pgml_protocol::reply::{ChunkStream, Completion, Head, Reply};
 use pgml_protocol::sse::Events;
 
 const TOKENS: usize = 1000;

@@ -6,6 +6,12 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, TypeVar
 
+from conftest import QUESTION
+
+# Of the stand-in for an engine.
+ASKED: dict[str, Any] = {"model": "scripted", "messages": QUESTION}
+# No test waits for this: the engine that it is for never answers.
+AT_ONCE = 0.05
 FRUITS = [{"role": "user", "content": "Name three fruits."}]
 WEATHER = [{"role": "user", "content": "What is the weather in Paris in celsius?"}]
 

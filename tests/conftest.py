@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import inspect
 import json
 import os
 import shutil
@@ -18,7 +19,9 @@ from typing import Any
 import pgml
 import psycopg
 import pytest
+import server
 from engine import HANG, PATIENCE, Engine, Exchange, chunk, head
+from hypothesis import HealthCheck, settings
 from pgml import local
 from psycopg import sql
 
@@ -30,6 +33,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--soak", action="store_true", help="run the long forms of tests that have one"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Property tests: the same examples each time in `make test`, new and more ones in soak."""
+    shared: dict[str, Any] = {
+        "deadline": None,  # This machine may be busy.
+        "database": None,
+        "suppress_health_check": list(HealthCheck),  # Fixtures are a test's, not an example's.
+    }
+    settings.register_profile("short", max_examples=100, derandomize=True, **shared)
+    settings.register_profile("soak", max_examples=2000, **shared)
+    settings.load_profile("soak" if config.getoption("--soak") else "short")
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +79,14 @@ def instance() -> Iterator[local.Status]:
 @pytest.fixture(scope="session")
 def database_url(instance: local.Status) -> str:
     return instance.url
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[server.Server]:
+    """A second Postgres, for tests that change how one logs in, what is logged, or TLS."""
+    made = server.make()
+    yield made
+    made.remove()
 
 
 @pytest.fixture(scope="session")
@@ -306,6 +329,43 @@ class Call:
 @pytest.fixture(params=["sync", "async"])
 def call(client: pgml.OpenSourceAI, request: pytest.FixtureRequest) -> Call:
     return Call(client, request.param)
+
+
+class Face:
+    """`OpenSourceAI` or `AsyncOpenSourceAI`, both awaited."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def with_options(self, **options: Any) -> Face:
+        return Face(self.client.with_options(**options))
+
+    async def _wait(self, result: Any) -> Any:
+        if inspect.isawaitable(result):
+            return await asyncio.wait_for(result, PATIENCE)
+        return result
+
+    async def create(self, **asked: Any) -> Any:
+        return await self._wait(self.client.chat.completions.create(**asked))
+
+    async def parse(self, **asked: Any) -> Any:
+        return await self._wait(self.client.chat.completions.parse(**asked))
+
+    async def stream(self, **asked: Any) -> Stream:
+        raw = await self.create(stream=True, **asked)
+        wrap = AsyncStream if isinstance(self.client, pgml.AsyncOpenSourceAI) else Stream
+        return wrap(raw)
+
+    async def models(self) -> Any:
+        return await self._wait(self.client.models.list())
+
+    async def retrieve(self, name: str) -> Any:
+        return await self._wait(self.client.models.retrieve(name))
+
+
+@pytest.fixture(params=[pgml.OpenSourceAI, pgml.AsyncOpenSourceAI], ids=["sync", "async"])
+def face(database_url: str, deadline: None, request: pytest.FixtureRequest) -> Face:
+    return Face(request.param(database_url, max_retries=0))
 
 
 def text(chunks: list[Any], index: int = 0) -> str:

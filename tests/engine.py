@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import struct
 import threading
 from collections import deque
@@ -80,10 +81,10 @@ class Engine:
         self._usual: list[Step] | None = None
         self.unexpected: list[str] = []
 
-    def start(self) -> int:
+    def start(self, tls: ssl.SSLContext | None = None) -> int:
         """Listen, and return the port."""
         self._thread.start()
-        self._server = self._run(asyncio.start_server(self._accept, "127.0.0.1", 0))
+        self._server = self._run(asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=tls))
         self.port: int = self._server.sockets[0].getsockname()[1]
         return self.port
 

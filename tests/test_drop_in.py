@@ -227,12 +227,13 @@ async def test_the_asynchronous_clients(theirs: Side, ours: Side) -> None:
 
 def call(index: int, **fields: Any) -> bytes:
     delta = {"tool_calls": [{"index": index, **fields}]}
-    return event({"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m",
-                  "choices": [{"index": 0, "delta": delta, "finish_reason": None}]})  # fmt: skip
+    shared = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    choices = [{"index": 0, "delta": delta, "finish_reason": None}]
+    return event({**shared, "system_fingerprint": "fp", "choices": choices})
 
 
 TOOL_CALLS: list[Step] = [
-    *(head(), chunk("Let me see.")),
+    *(head(), ROLE, chunk("Let me"), chunk(" see.")),
     call(0, id="a", type="function", function={"name": "weather", "arguments": ""}),
     call(0, function={"arguments": '{"city":'}),
     call(0, function={"arguments": ' "Rome"}'}),

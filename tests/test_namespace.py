@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-import json
 import types
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Literal
+from typing import Any
 
 import pgml
 import psycopg
-import pydantic
 import pytest
-from conftest import QUESTION, AsyncStream, Stream, text
+from asked import ASKED, AT_ONCE
+from conftest import QUESTION, Face, text
 from engine import (
     CLOSE,
-    DONE,
     HANG,
     PATIENCE,
     RESET,
@@ -29,51 +26,6 @@ from engine import (
     head,
 )
 from pgml.objects import Model, ModelList
-from pgml.objects import ParsedChatCompletion as Parsed
-
-# No test waits for this: the engine that it is for never answers.
-AT_ONCE = 0.05
-
-
-class Face:
-    """`OpenSourceAI` or `AsyncOpenSourceAI`, both awaited."""
-
-    def __init__(self, client: Any) -> None:
-        self.client = client
-
-    def with_options(self, **options: Any) -> Face:
-        return Face(self.client.with_options(**options))
-
-    async def _wait(self, result: Any) -> Any:
-        if inspect.isawaitable(result):
-            return await asyncio.wait_for(result, PATIENCE)
-        return result
-
-    async def create(self, **asked: Any) -> Any:
-        return await self._wait(self.client.chat.completions.create(**asked))
-
-    async def parse(self, **asked: Any) -> Any:
-        return await self._wait(self.client.chat.completions.parse(**asked))
-
-    async def stream(self, **asked: Any) -> Stream:
-        raw = await self.create(stream=True, **asked)
-        wrap = AsyncStream if isinstance(self.client, pgml.AsyncOpenSourceAI) else Stream
-        return wrap(raw)
-
-    async def models(self) -> Any:
-        return await self._wait(self.client.models.list())
-
-    async def retrieve(self, name: str) -> Any:
-        return await self._wait(self.client.models.retrieve(name))
-
-
-@pytest.fixture(params=[pgml.OpenSourceAI, pgml.AsyncOpenSourceAI], ids=["sync", "async"])
-def face(database_url: str, deadline: None, request: pytest.FixtureRequest) -> Face:
-    return Face(request.param(database_url, max_retries=0))
-
-
-ASKED: dict[str, Any] = {"model": "scripted", "messages": QUESTION}
-
 
 # create -------------------------------------------------------------------------------------------
 
@@ -363,95 +315,3 @@ async def test_an_unstreamed_completion_is_tried_again_as_a_whole(
 async def test_retries_are_a_whole_number(face: Face, retries: Any) -> None:
     with pytest.raises((TypeError, ValueError, OverflowError)):
         await face.with_options(max_retries=retries).create(**ASKED)
-
-
-# parse --------------------------------------------------------------------------------------------
-
-
-class Weather(pydantic.BaseModel):
-    """What the weather is like."""
-
-    unit: Literal["c", "f"]
-    city: Literal["Paris", "Rome"]
-
-
-WEATHER = [{"role": "user", "content": "What is the weather in Paris in celsius?"}]
-
-
-async def test_parse(face: Face, model: str) -> None:
-    completion = await face.parse(
-        model=model, messages=WEATHER, response_format=Weather, max_tokens=80, temperature=0
-    )
-    assert type(completion) is Parsed
-    message = completion.choices[0].message
-    assert type(message.parsed) is Weather
-    assert message.parsed == Weather.model_validate_json(message.content)
-
-
-async def test_parse_asks_for_the_schema(face: Face, engine: Engine) -> None:
-    exchange = engine.expect(answer('{"unit": "c", ', '"city": "Rome"}'))
-    completion = await face.parse(**ASKED, response_format=Weather, timeout=PATIENCE, seed=3)
-    assert completion.choices[0].message.parsed == Weather(unit="c", city="Rome")
-    assert exchange.body["seed"] == 3
-    assert exchange.body["response_format"]["type"] == "json_schema"
-    schema = exchange.body["response_format"]["json_schema"]
-    assert schema["name"] == "Weather"
-    assert schema["strict"] is True
-    assert list(schema["schema"]["properties"]) == ["unit", "city"]
-
-
-async def test_parse_of_n_choices(face: Face, engine: Engine) -> None:
-    for city in ("Rome", "Paris"):
-        engine.expect(answer(json.dumps({"unit": "c", "city": city})))
-    completion = await face.parse(**ASKED, response_format=Weather, n=2)
-    cities = [choice.message.parsed.city for choice in completion.choices]
-    assert sorted(cities) == ["Paris", "Rome"]
-
-
-async def test_parse_of_what_was_cut_off(face: Face, engine: Engine) -> None:
-    engine.expect(answer('{"unit": ', finish_reason="length"))
-    with pytest.raises(pgml.LengthFinishReasonError, match="choice 0 was cut off") as caught:
-        await face.parse(**ASKED, response_format=Weather, max_tokens=2)
-    assert isinstance(caught.value, pgml.APIError)
-
-
-async def test_what_was_cut_off_is_there_as_in_openai(face: Face, engine: Engine) -> None:
-    engine.expect(answer('{"unit": ', finish_reason="length"))
-    with pytest.raises(pgml.LengthFinishReasonError) as caught:
-        await face.parse(**ASKED, response_format=Weather, max_tokens=2)
-    completion = caught.value.completion
-    assert completion.choices[0].message.content == '{"unit": '
-    assert completion.usage.completion_tokens == 2
-
-
-async def test_parse_of_a_refusal(face: Face, engine: Engine) -> None:
-    refusal = {"index": 0, "delta": {"refusal": "No."}, "finish_reason": "stop"}
-    engine.expect(head(), ROLE, event({"choices": [refusal]}), DONE)
-    message = (await face.parse(**ASKED, response_format=Weather)).choices[0].message
-    assert message.parsed is None
-    assert message.refusal == "No."
-
-
-async def test_parse_of_what_is_no_such_thing(face: Face, engine: Engine) -> None:
-    engine.expect(answer('{"unit": "k"}'))
-    with pytest.raises(pydantic.ValidationError, match="unit"):
-        await face.parse(**ASKED, response_format=Weather)
-    with pytest.raises(TypeError, match="response_format: must be a pydantic model"):
-        await face.parse(**ASKED, response_format=dict)
-
-
-async def test_what_was_parsed_can_be_dumped(face: Face, engine: Engine) -> None:
-    engine.expect(answer('{"unit":"c","city":"Rome"}'))
-    completion = await face.parse(**ASKED, response_format=Weather)
-    weather = {"unit": "c", "city": "Rome"}
-    assert completion.model_dump()["choices"][0]["message"]["parsed"] == weather
-    assert json.loads(completion.to_json())["choices"][0]["message"]["parsed"] == weather
-    assert json.loads(completion.model_dump_json())["choices"][0]["message"]["parsed"] == weather
-
-
-async def test_what_was_parsed_goes_back_into_a_conversation(face: Face, engine: Engine) -> None:
-    engine.expect(answer('{"unit":"c","city":"Rome"}'))
-    message = (await face.parse(**ASKED, response_format=Weather)).choices[0].message
-    exchange = engine.expect(answer("hi"))
-    await face.create(model="scripted", messages=[*QUESTION, message, *QUESTION])
-    assert exchange.body["messages"][1]["content"] == '{"unit":"c","city":"Rome"}'

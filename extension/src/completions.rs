@@ -53,10 +53,10 @@ fn chat_completion_stream_text(
 }
 
 fn chat_completion(body: Result<Value>, request_id: &str) -> String {
-    let id = id(request_id);
+    let id = Id::given(request_id);
     body.and_then(Request::parse)
-        .and_then(|request| complete(Generation::chat(&request, &id)?, request.n))
-        .map_or_else(|error| report(error, Some(&id)), |completion| completion.json())
+        .and_then(|request| complete(Generation::chat(&request, &id.text)?, request.n))
+        .map_or_else(|error| report(id.name(error)), |completion| completion.json())
 }
 
 fn chat_completion_stream(
@@ -64,23 +64,40 @@ fn chat_completion_stream(
     batch: bool,
     request_id: &str,
 ) -> SetOfIterator<'static, String> {
-    let id = id(request_id);
+    let id = Id::given(request_id);
     body.and_then(Request::parse)
         .and_then(|request| Rows::start(&request, &id, batch))
-        .map_or_else(|error| report(error, Some(&id)), SetOfIterator::new)
+        .map_or_else(|error| report(id.name(error)), SetOfIterator::new)
 }
 
-/// The id that a request goes by: the caller's, or a new one.
-pub fn id(given: &str) -> String {
-    if given.is_empty() {
-        return format!("chatcmpl-{}", uuid::Uuid::new_v4().simple());
+/// What answers, errors and logs call a request.
+struct Id {
+    text: String,
+    /// Whether the caller knows it.
+    is_given: bool,
+}
+
+impl Id {
+    fn given(id: &str) -> Id {
+        if id.is_empty() {
+            return Id { text: new_id(), is_given: false };
+        }
+        // It becomes a header of the request to the engine, and a line in logs.
+        if id.len() > MAX_ID || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let problem = format!("must be at most {MAX_ID} visible ASCII characters");
+            report(Error::invalid("request_id", problem));
+        }
+        Id { text: id.to_owned(), is_given: true }
     }
-    // It becomes a header of the request to the engine, and a line in logs.
-    if given.len() > MAX_ID || !given.bytes().all(|byte| byte.is_ascii_graphic()) {
-        let problem = format!("must be at most {MAX_ID} visible ASCII characters");
-        report(Error::invalid("request_id", problem), None);
+
+    /// Says in an error which request it is about, if that tells the caller something.
+    fn name(&self, error: Error) -> Error {
+        if self.is_given { error.request(&self.text) } else { error }
     }
-    given.to_owned()
+}
+
+pub fn new_id() -> String {
+    format!("chatcmpl-{}", uuid::Uuid::new_v4().simple())
 }
 
 /// Runs a generation to its end.
@@ -96,17 +113,15 @@ struct Rows {
     /// `None` when the engine has ended.
     generation: Option<Generation>,
     stream: ChunkStream,
-    id: String,
     batch: bool,
     usage_due: bool,
 }
 
 impl Rows {
-    fn start(request: &Request, id: &str, batch: bool) -> Result<Rows> {
-        let (generation, head) = Generation::chat(request, id)?;
+    fn start(request: &Request, id: &Id, batch: bool) -> Result<Rows> {
+        let (generation, head) = Generation::chat(request, &id.text)?;
         let stream = ChunkStream::new(head, request.n);
-        let usage_due = request.include_usage;
-        Ok(Rows { generation: Some(generation), stream, id: id.to_owned(), batch, usage_due })
+        Ok(Rows { generation: Some(generation), stream, batch, usage_due: request.include_usage })
     }
 
     fn row(&mut self) -> Result<Option<String>> {
@@ -131,6 +146,6 @@ impl Iterator for Rows {
     type Item = String;
 
     fn next(&mut self) -> Option<String> {
-        self.row().unwrap_or_else(|error| report(error, Some(&self.id)))
+        self.row().unwrap_or_else(|error| report(error))
     }
 }

@@ -6,9 +6,10 @@
 use std::borrow::Cow;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use pgml_protocol::chunk::EngineChunk;
 use pgml_protocol::exchange::Exchange;
 use pgml_protocol::logprobs::drop_alternatives;
-use pgml_protocol::reply::{EngineChunk, Head, Reply};
+use pgml_protocol::reply::{Head, Reply};
 use pgml_protocol::template::{self, SpecialTokens};
 use pgml_protocol::tool_call::CallShaper;
 use pgml_protocol::{Error, Kind, Request, Result};
@@ -124,6 +125,10 @@ impl Generation {
     ///
     /// Rows made from earlier events are pushed to the client before any waiting.
     pub fn advance(&mut self, reply: &mut impl Reply) -> Result<bool> {
+        self.step(reply).map_err(|error| error.request(self.engine.request_id.to_string_lossy()))
+    }
+
+    fn step(&mut self, reply: &mut impl Reply) -> Result<bool> {
         let Generation { engine, choices, shapers, no_top_logprobs, wait, received, entry, tokens } = self;
         loop {
             let mut progress = false;

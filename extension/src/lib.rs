@@ -6,7 +6,7 @@
 //! 2. [`engine`]: the model's engine, a foreign server, and the right to use it. [`options`]
 //!    reads and checks that server's options.
 //! 3. [`generation`]: the request's connections and the waiting for them; [`transport`] is one
-//!    such connection, [`shim`] is what Postgres itself does.
+//!    such connection, [`shim`] is what Postgres itself does. [`sandbox`] renders chat templates.
 //!
 //! [`json`] reads JSON arguments. [`requests`] shows who is being served. What the bytes on those connections mean is in the crate `pgml-protocol`.
 
@@ -42,7 +42,6 @@ extern "C-unwind" fn _PG_init() {
         report(
             Error::new(Kind::Unsupported, "pgml needs a database whose encoding is UTF8")
                 .hint("CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0;"),
-            None,
         );
     }
     engine::define_settings();
@@ -50,7 +49,7 @@ extern "C-unwind" fn _PG_init() {
 
 /// Raises an error in Postgres. The parameter at fault and the request's id stand in the detail,
 /// where people, the server's log and the client find them.
-fn report(error: Error, request_id: Option<&str>) -> ! {
+fn report(error: Error) -> ! {
     let code = match error.kind {
         Kind::InvalidRequest => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
         Kind::Unsupported => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -65,7 +64,7 @@ fn report(error: Error, request_id: Option<&str>) -> ! {
         Kind::Engine => PgSqlErrorCode::ERRCODE_SYSTEM_ERROR,
     };
     let parameter = error.param.map(|param| format!("Parameter: {param}"));
-    let request = request_id.map(|id| format!("Request: {id}"));
+    let request = error.request_id.map(|id| format!("Request: {id}"));
     let detail: Vec<String> = parameter.into_iter().chain(error.detail).chain(request).collect();
     let mut report = ErrorReport::new(code, error.message, "pgml");
     if !detail.is_empty() {

@@ -102,7 +102,7 @@ fn engine_options(options: Array<&[u8]>, catalog: pg_sys::Oid) {
     // Postgres passes no null, but anybody may call this.
     let options: Result<Vec<String>> =
         options.iter().flatten().map(|option| text(option, "options")).collect();
-    let options = options.unwrap_or_else(|error| report(error, None));
+    let options = options.unwrap_or_else(|error| report(error));
     let result = if catalog == pg_sys::ForeignServerRelationId {
         ServerOptions::parse(&options).map(drop)
     } else {
@@ -112,5 +112,5 @@ fn engine_options(options: Array<&[u8]>, catalog: pg_sys::Oid) {
             _ => Err(unknown(option.split('=').next().unwrap_or_default(), known)),
         })
     };
-    result.unwrap_or_else(|error| report(error, None));
+    result.unwrap_or_else(|error| report(error));
 }

@@ -78,7 +78,7 @@ fn requests_in_flight() -> TableIterator<
 > {
     // SAFETY: returns a constant.
     if !unsafe { pgml_requests_known() } {
-        report(Error::new(Kind::Unsupported, "pgml.stat_requests needs PostgreSQL 17 or newer"), None);
+        report(Error::new(Kind::Unsupported, "pgml.stat_requests needs PostgreSQL 17 or newer"));
     }
     let mut rows = Vec::new();
     for slot in 0.. {

@@ -71,10 +71,25 @@ pgml_wait_writable(WaitEventSet *set, int position, bool writable)
 	ModifyWaitEvent(set, position, writable ? WL_SOCKET_READABLE | WL_SOCKET_WRITEABLE : WL_SOCKET_READABLE, NULL);
 }
 
+/* For a backend that is terminated: its last message. */
 static void
 name_request(void *request_id)
 {
 	errcontext("pgml request %s", (char *) request_id);
+}
+
+/* Adds the request to an error that Postgres raised, in the detail, where our own have it. */
+static void
+rethrow_with_request(MemoryContext context, const char *request_id)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	FlushErrorState();
+	error->detail = error->detail ? psprintf("%s\nRequest: %s", error->detail, request_id)
+		: psprintf("Request: %s", request_id);
+	ReThrowError(error);
 }
 
 /*
@@ -85,29 +100,38 @@ bool
 pgml_wait(WaitEventSet *set, long timeout_ms, char *request_id)
 {
 	ErrorContextCallback context = {error_context_stack, name_request, request_id};
+	MemoryContext memory = CurrentMemoryContext;
 	WaitEvent	event;
-	bool		ready;
+	volatile bool ready = false;
 
 	error_context_stack = &context;
-	for (;;)
+	PG_TRY();
 	{
-		CHECK_FOR_INTERRUPTS();
-		ready = WaitEventSetWait(set, timeout_ms, &event, 1, PG_WAIT_EXTENSION) > 0;
-		if (!ready)
+		for (;;)
+		{
+			CHECK_FOR_INTERRUPTS();
+			ready = WaitEventSetWait(set, timeout_ms, &event, 1, PG_WAIT_EXTENSION) > 0;
+			if (!ready)
+				break;
+			if (event.events & WL_LATCH_SET)
+			{
+				ResetLatch(MyLatch);
+				continue;
+			}
+			if (event.events & WL_SOCKET_CLOSED)
+			{
+				ClientConnectionLost = true;
+				InterruptPending = true;
+				continue;
+			}
 			break;
-		if (event.events & WL_LATCH_SET)
-		{
-			ResetLatch(MyLatch);
-			continue;
 		}
-		if (event.events & WL_SOCKET_CLOSED)
-		{
-			ClientConnectionLost = true;
-			InterruptPending = true;
-			continue;
-		}
-		break;
 	}
+	PG_CATCH();
+	{
+		rethrow_with_request(memory, request_id);
+	}
+	PG_END_TRY();
 	error_context_stack = context.previous;
 	return ready;
 }

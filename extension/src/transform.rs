@@ -6,13 +6,14 @@
 
 use std::collections::VecDeque;
 
-use pgml_protocol::reply::{Completion, EngineChunk, Head, Reply};
+use pgml_protocol::chunk::EngineChunk;
+use pgml_protocol::reply::{Completion, Head, Reply};
 use pgml_protocol::{Error, Kind, Request, Result};
 use pgrx::JsonB;
 use pgrx::prelude::*;
 use serde_json::{Map, Value, json};
 
-use crate::completions::{complete, id};
+use crate::completions::{complete, new_id};
 use crate::generation::Generation;
 use crate::json::{Jsonb, text};
 use crate::report;
@@ -124,8 +125,7 @@ impl Call {
                 Generation::text(&self.request, id, text)?
             }
         };
-        let texts = Texts { n, ready, completion: None };
-        Ok(Pieces { generation: Some(generation), texts, id: id.to_owned() })
+        Ok(Pieces { generation: Some(generation), texts: Texts { n, ready, completion: None } })
     }
 }
 
@@ -179,7 +179,6 @@ fn flag(args: &mut Map<String, Value>, name: &str) -> Result<Option<bool>> {
 struct Pieces {
     generation: Option<Generation>,
     texts: Texts,
-    id: String,
 }
 
 /// Collects the text of chunks.
@@ -223,7 +222,7 @@ impl Iterator for Pieces {
             match self.generation.as_mut()?.advance(&mut self.texts) {
                 Ok(true) => (),
                 Ok(false) => self.generation = None,
-                Err(error) => report(error, Some(&self.id)),
+                Err(error) => report(error),
             }
         }
         self.texts.ready.pop_front().map(JsonB)
@@ -236,13 +235,11 @@ fn call(task: Result<Value>, args: Jsonb, input: Result<Input>) -> Result<Call> 
 }
 
 fn run(call: Result<Call>) -> JsonB {
-    let id = id("");
-    call.and_then(|call| call.run(&id)).map_or_else(|error| report(error, Some(&id)), JsonB)
+    call.and_then(|call| call.run(&new_id())).map_or_else(|error| report(error), JsonB)
 }
 
 fn stream(call: Result<Call>) -> SetOfIterator<'static, JsonB> {
-    let id = id("");
-    call.and_then(|call| call.stream(&id)).map_or_else(|error| report(error, Some(&id)), SetOfIterator::new)
+    call.and_then(|call| call.stream(&new_id())).map_or_else(|error| report(error), SetOfIterator::new)
 }
 
 fn name(task: &[u8]) -> Result<Value> {

@@ -60,11 +60,13 @@ pub struct Error {
     pub param: Option<String>,
     pub detail: Option<String>,
     pub hint: Option<String>,
+    /// The request that failed, once others know it by this id: the caller, or the engine.
+    pub request_id: Option<String>,
 }
 
 impl Error {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), param: None, detail: None, hint: None }
+        Error { kind, message: message.into(), param: None, detail: None, hint: None, request_id: None }
     }
 
     /// A request parameter that is not as it must be. The message names the parameter.
@@ -78,13 +80,18 @@ impl Error {
     }
 
     /// An engine's event that is not one of the protocol's.
-    pub(crate) fn not_a_chunk(error: impl fmt::Display) -> Self {
-        Error::new(Kind::ProtocolViolation, format!("the engine sent an event that is no chunk: {error}"))
+    #[cfg(feature = "engine")]
+    pub(crate) fn not_a_chunk(problem: impl fmt::Display) -> Self {
+        Error::new(Kind::ProtocolViolation, format!("the engine sent an event that is no chunk: {problem}"))
     }
 
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
         self
+    }
+
+    pub fn request(self, id: impl Into<String>) -> Self {
+        Error { request_id: Some(id.into()), ..self }
     }
 
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

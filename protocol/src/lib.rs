@@ -13,6 +13,7 @@
 //! * [`exchange`]: one HTTP request to an engine and its streamed answer.
 //! * [`engine_error`]: what an engine's error means for the caller.
 //! * [`sse`]: server-sent events out of bytes.
+//! * [`chunk`]: an engine's chunks, as far as we read them.
 //! * [`reply`]: the engine's chunks turned into the chunks and completions that a caller gets.
 //! * [`logprobs`]: what an engine tells of tokens, cut to what was asked for.
 //! * [`template`]: a Jinja chat template applied to messages.
@@ -24,6 +25,8 @@ pub mod request;
 pub mod schema;
 pub mod tools;
 
+#[cfg(feature = "engine")]
+pub mod chunk;
 #[cfg(feature = "engine")]
 pub mod engine_error;
 #[cfg(feature = "engine")]

@@ -2,7 +2,8 @@
 //!
 //! Engines such as llama.cpp take no template from a request, so it is rendered here and the text
 //! goes to the engine's `/completions`. A template is somebody's program: it runs in minijinja,
-//! which reaches no file and no network, and it gets a bounded amount of work.
+//! which reaches no file and no network, and it gets a bounded amount of work. That bound is not
+//! tight (values may nest without end), so the extension runs it in a process of its own.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, Value};
@@ -14,6 +15,9 @@ use crate::error::{Error, Kind, Result};
 /// The work that a template may do, in minijinja's instructions. The longest template known to us
 /// needs some hundred for each message, so this serves conversations of thousands.
 const FUEL: u64 = 2_000_000;
+
+/// The characters of a template's own error that are told.
+const MAX_PROBLEM: usize = 500;
 
 /// The model's special tokens, which most templates write out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,7 +68,11 @@ pub fn render(
 
 fn template_error(error: minijinja::Error) -> Error {
     let place = error.line().map(|line| format!(" (line {line})")).unwrap_or_default();
-    let problem = error.detail().map(str::to_owned).unwrap_or_else(|| error.kind().to_string());
+    // A template can put anything into it, of any length.
+    let problem: String = match error.detail() {
+        Some(detail) => detail.chars().take(MAX_PROBLEM).collect(),
+        None => error.kind().to_string(),
+    };
     match error.kind() {
         ErrorKind::OutOfFuel => Error {
             param: Some("chat_template".into()),

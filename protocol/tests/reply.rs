@@ -1,7 +1,8 @@
 //! What engines send, and what callers get for it.
 #![cfg(feature = "engine")]
 
-use pgml_protocol::reply::{ChunkStream, Completion, EngineChunk, Head, Reply};
+use pgml_protocol::chunk::EngineChunk;
+use pgml_protocol::reply::{ChunkStream, Completion, Head, Reply};
 use pgml_protocol::{Error, Kind};
 use serde_json::{Value, json};
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pgml._pgml import Client
 from pgml.errors import APIConnectionError
+from pgml.models import AsyncModels, Models
 from pgml.request import Caller, is_given, request_body
-from pgml.resources import AsyncBeta, AsyncChat, AsyncModels, Beta, Chat, Models
+from pgml.resources import AsyncBeta, AsyncChat, Beta, Chat
 from pgml.types import NOT_GIVEN, NotGiven
 
 if TYPE_CHECKING:

@@ -175,12 +175,13 @@ class Function(Object):
 
 
 class ToolCall(Object):
-    """A call of a tool that the model asks for."""
+    """A call of a tool that the model asks for; in a delta, a piece of the call at ``index``."""
 
     __slots__ = ()
     _classes: ClassVar[dict[str, type[Object]]] = {"function": Function}
     _optional = frozenset({"id", "type", "function"})
 
+    index: int
     id: str
     type: Literal["function"]
     function: Function

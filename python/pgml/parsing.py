@@ -98,7 +98,11 @@ def pydantic_function_tool(
         description: What the tool does. Default None: the model's docstring.
 
     """
-    function = {"name": name or model.__name__, "strict": True, "parameters": _schema(model)}
+    function = {
+        "name": name or model.__name__,
+        "strict": True,
+        "parameters": _schema("model", model),
+    }
     if description or model.__doc__:
         function["description"] = description or model.__doc__
     return {"type": "function", "function": PydanticFunction(function, model)}
@@ -109,16 +113,19 @@ def schema_format(form: Any) -> Any:
     if not isinstance(form, type):
         return form
     model = cast("type[Any]", form)
-    schema = {"name": model.__name__, "strict": True, "schema": _schema(model)}
+    schema = {"name": model.__name__, "strict": True, "schema": _schema("response_format", model)}
     return {"type": "json_schema", "json_schema": schema}
 
 
+def functions_of(tools: Iterable[Mapping[str, Any]] | NotGiven | None) -> dict[str, Any]:
+    """Return the functions of tools, by their names."""
+    return {tool["function"]["name"]: tool["function"] for tool in tools or ()}
+
+
 def read(
-    completion: ChatCompletion, form: Any, tools: Iterable[Mapping[str, Any]] | NotGiven | None
+    completion: ChatCompletion, form: Any, functions: Mapping[str, Any]
 ) -> ParsedChatCompletion[Any]:
     """Read what each choice says: its content into ``form``, and its tool calls' arguments."""
-    model = cast("type[Any]", form) if isinstance(form, type) else None
-    functions = {tool["function"]["name"]: tool["function"] for tool in tools or ()}
     result: ParsedChatCompletion[Any] = ParsedChatCompletion(completion)
     for choice in result.choices:
         if choice.finish_reason == "length":
@@ -129,13 +136,27 @@ def read(
             error.completion = completion
             raise error
         message = choice.message
-        message.parsed = None
-        if model is not None and message.content and not message.refusal:
-            message.parsed = model.model_validate_json(message.content)
+        message.parsed = parsed_content(message, form)
         for call in message.tool_calls or []:
-            function = functions.get(call.function.name, {})
-            call.function.parsed_arguments = _arguments(call.function.arguments, function)
+            call.function.parsed_arguments = parsed_arguments(call.function, functions)
     return result
+
+
+def parsed_content(message: Mapping[str, Any], form: Any) -> Any:
+    """Read a message's content, if it is to be read and there is any."""
+    if not isinstance(form, type) or not message["content"] or message.get("refusal"):
+        return None
+    return cast("type[Any]", form).model_validate_json(message["content"])
+
+
+def parsed_arguments(made: Mapping[str, Any], functions: Mapping[str, Any]) -> Any:
+    """Read a call's arguments, if its tool has a model or is strict."""
+    function = functions.get(made["name"], {})
+    # The openai package's own pydantic_function_tool has a model, too.
+    model = getattr(function, "model", None)
+    if model is not None:
+        return model.model_validate_json(made["arguments"])
+    return json.loads(made["arguments"]) if function.get("strict") else None
 
 
 def listed(tools: Any) -> Any:
@@ -143,15 +164,7 @@ def listed(tools: Any) -> Any:
     return list(tools) if is_given(tools) and tools is not None else tools
 
 
-def _arguments(arguments: str, function: Mapping[str, Any]) -> Any:
-    # The openai package's own pydantic_function_tool has a model, too.
-    model = getattr(function, "model", None)
-    if model is not None:
-        return model.model_validate_json(arguments)
-    return json.loads(arguments) if function.get("strict") else None
-
-
-def _schema(model: type[Any]) -> Any:
+def _schema(argument: str, model: type[Any]) -> Any:
     if not hasattr(model, "model_json_schema"):
-        raise TypeError(f"must be a pydantic model, not {model!r}")
+        raise TypeError(f"{argument}: must be a pydantic model, not {model!r}")
     return model.model_json_schema()

@@ -81,6 +81,8 @@ def request_body(
         body["tools"] = _listed(body["tools"])
     extra_body = body.pop("extra_body", None)
     if extra_body is not None:
+        if not isinstance(extra_body, Mapping):
+            raise TypeError(f"extra_body: must be a mapping, but is a {type(extra_body).__name__}")
         body.update(extra_body)
     return body
 

@@ -1,12 +1,10 @@
-"""The openai package's namespace: ``client.chat.completions`` and ``client.models``."""
+"""The openai package's namespace: ``client.chat.completions``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from pgml.errors import NotFoundError
-from pgml.objects import ChatCompletion, Model, ModelList
-from pgml.parsing import ParsedChatCompletion, listed, read, schema_format
+from pgml.parsing import ParsedChatCompletion, functions_of, listed, read, schema_format
 from pgml.request import Caller, request_body
 from pgml.types import NOT_GIVEN, NotGiven
 
@@ -16,6 +14,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from pgml._pgml import AsyncChatCompletionStream, ChatCompletionStream
+    from pgml.events import AsyncEventStreamManager, EventStreamManager
+    from pgml.objects import ChatCompletion
     from pgml.types import Message, Parameters, ParseParameters
     from pgml.types import Model as ModelParam
 
@@ -168,7 +168,40 @@ class Completions:
             response_format=schema_format(response_format),
             **parameters,
         )
-        return read(completion, response_format, tools)
+        return read(completion, response_format, functions_of(tools))
+
+    def stream(
+        self,
+        *,
+        messages: Iterable[Message],
+        model: ModelParam,
+        response_format: Any = None,
+        **parameters: Unpack[ParseParameters],
+    ) -> EventStreamManager:
+        """Create a chat completion, told as events while it is made.
+
+        Args:
+            messages: The conversation so far.
+            model: The model's name, or an object with the key ``model``.
+            response_format: As in ``parse``.
+            **parameters: As in ``parse``.
+
+        Returns:
+            A context manager. In its block there is an iterator over events, which has
+            ``get_final_completion()`` too.
+
+        """
+        # Not at the top: `import pgml` has to be quick, and few want this.
+        from pgml.events import Accumulator, EventStreamManager
+
+        parameters["tools"] = tools = listed(parameters.get("tools"))
+        form = schema_format(response_format)
+        return EventStreamManager(
+            lambda: self.create(
+                messages=messages, model=model, stream=True, response_format=form, **parameters
+            ),
+            Accumulator(response_format, functions_of(tools)),
+        )
 
 
 class Chat:
@@ -188,30 +221,6 @@ class Beta:
 
     def __init__(self, caller: Caller) -> None:
         self.chat = Chat(caller)
-
-
-class Models:
-    """The openai package's ``client.models``: what ``pgml.models`` has for the current role."""
-
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
-
-    def list(self) -> ModelList:
-        """Return the models that can be called."""
-        models = self._caller.client.models(self._caller.seconds())
-        return ModelList(Model(model) for model in models["data"])
-
-    def retrieve(self, model: str) -> Model:
-        """Return one of the models that can be called.
-
-        Args:
-            model: Its name.
-
-        Raises:
-            NotFoundError: There is none of that name.
-
-        """
-        return find(self.list(), model)
 
 
 class AsyncCompletions:
@@ -323,7 +332,28 @@ class AsyncCompletions:
             response_format=schema_format(response_format),
             **parameters,
         )
-        return read(completion, response_format, tools)
+        return read(completion, response_format, functions_of(tools))
+
+    def stream(
+        self,
+        *,
+        messages: Iterable[Message],
+        model: ModelParam,
+        response_format: Any = None,
+        **parameters: Unpack[ParseParameters],
+    ) -> AsyncEventStreamManager:
+        """Create a chat completion, told as events while it is made; see ``Completions.stream``."""
+        # Not at the top: `import pgml` has to be quick, and few want this.
+        from pgml.events import Accumulator, AsyncEventStreamManager
+
+        parameters["tools"] = tools = listed(parameters.get("tools"))
+        form = schema_format(response_format)
+        return AsyncEventStreamManager(
+            lambda: self.create(
+                messages=messages, model=model, stream=True, response_format=form, **parameters
+            ),
+            Accumulator(response_format, functions_of(tools)),
+        )
 
 
 class AsyncChat:
@@ -343,41 +373,3 @@ class AsyncBeta:
 
     def __init__(self, caller: Caller) -> None:
         self.chat = AsyncChat(caller)
-
-
-class AsyncModels:
-    """The openai package's ``client.models``: what ``pgml.models`` has for the current role."""
-
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
-
-    async def list(self) -> ModelList:
-        """Return the models that can be called."""
-        models = await self._caller.client.models_async(self._caller.seconds())
-        return ModelList(Model(model) for model in models["data"])
-
-    async def retrieve(self, model: str) -> Model:
-        """Return one of the models that can be called.
-
-        Args:
-            model: Its name.
-
-        Raises:
-            NotFoundError: There is none of that name.
-
-        """
-        return find(await self.list(), model)
-
-
-def find(models: ModelList, name: str) -> Model:
-    """Return the model of a name, or raise what names those there are."""
-    for model in models:
-        if model.id == name:
-            return model
-    names = ", ".join(repr(model.id) for model in models) or "none"
-    raise NotFoundError(
-        f"model {name!r} does not exist",
-        sqlstate="42704",
-        param="model",
-        hint=f"The models that you can call are {names}.",
-    )

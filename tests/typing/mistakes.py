@@ -15,6 +15,7 @@ pgml.OpenSourceAI(api_key="sk-…")  # error
 pgml.OpenSourceAI(streaming="pull")  # error
 pgml.OpenSourceAi()  # error
 client.with_options(retries=2)  # error
+client.copy(base_url="http://localhost")  # error
 
 client.chat_completions_create(MODEL)  # error
 client.chat_completions_create(MODEL, "hi")  # error
@@ -36,8 +37,18 @@ client.chat_completions_create(MODEL, HI, 1, 0.5, 1, None, 3.0)  # error
 client.chat.completions.create(MODEL, HI)  # error
 client.chat.completions.create(model=MODEL, messages=HI, stream="yes")  # error
 client.chat.completions.create(model=MODEL, messages=HI, tools={"type": "function"})  # error
-client.chat.completions.parse(model=MODEL, messages=HI)  # error
-client.chat.completions.parse(model=MODEL, messages=HI, response_format={"type": "text"})  # error
+client.chat.completions.create(model=MODEL, messages=HI, tool_choice="always")  # error
+client.chat.completions.create(model=MODEL, messages=HI, timeout="10")  # error
+client.chat.completions.create(model=MODEL, messages=HI, extra_headers="x: y")  # error
+client.chat.completions.with_raw_response  # error  # noqa: B018
+client.chat.completions.parse(MODEL, HI, int)  # error
+client.chat.completions.parse(model=MODEL, messages=HI, response_format="json")  # error
+client.chat.completions.parse(model=MODEL, messages=HI, stream=True)  # error
+client.chat.completions.parse(model=MODEL, messages=HI, top_k=1)  # error
+client.chat.completions.stream(model=MODEL, messages=HI, top_k=1)  # error
+for _ in client.chat.completions.stream(model=MODEL, messages=HI):  # error
+    pass
+pgml.pydantic_function_tool("Weather")  # error
 client.completions  # error  # noqa: B018
 client.models.list().next  # error  # noqa: B018
 sampling: Parameters = {"top_q": 0.5}  # error
@@ -47,6 +58,7 @@ completion.choices["first"]  # error
 completion.choices[0].message.content.strip()  # error
 completion.choices[0].message.tool_calls[0]  # error
 completion.usage.total_tokens  # error  # noqa: B018
+completion.choices[0].logprobs.content  # error  # noqa: B018
 number: int = completion.choices[0].message.content  # error
 if completion.choices[0].finish_reason == "stopped":  # error
     print("never")
@@ -71,6 +83,9 @@ async def forgetful() -> None:
         pass
     with pieces:  # error
         pass
+    with async_client:  # error
+        pass
+    async_client.close().real  # error  # noqa: B018
 
 
 asyncio.run(forgetful())

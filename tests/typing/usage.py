@@ -156,8 +156,60 @@ def every_parameter() -> None:
         metadata={"a": "b"},
         verbosity="low",
         extra_body={"top_k": 1, "grammar": 'root ::= "a"'},
+        extra_headers=None,
         timeout=60,
     )
+    allowed = {"mode": "auto", "tools": [{"type": "function", "function": {"name": "f"}}]}
+    client.chat.completions.create(
+        model=MODEL,
+        messages=(message for message in [{"role": "user", "content": "hi"}]),
+        tool_choice={"type": "allowed_tools", "allowed_tools": allowed},
+        max_tokens=None,
+        timeout=None,
+    )
+
+
+def left_out(seed: int | pgml.NotGiven = pgml.NOT_GIVEN, limit: float | None = None) -> None:
+    client.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": "hi"}],
+        seed=seed,
+        max_tokens=pgml.NOT_GIVEN,
+        stream=pgml.NOT_GIVEN,
+        timeout=limit,
+    )
+
+
+def closing() -> None:
+    with OpenSourceAI() as closed, closed.copy(timeout=None) as copied:
+        assert_type(copied, OpenSourceAI)
+    closed.close()
+    assert_type(closed.is_closed(), bool)
+
+
+async def closing_asynchronously() -> None:
+    async with AsyncOpenSourceAI() as closed:
+        assert_type(closed, AsyncOpenSourceAI)
+    await closed.close()
+
+
+def details() -> None:
+    completion = client.chat_completions_create(
+        MODEL, [{"role": "user", "content": "hi"}], logprobs=True, top_logprobs=1
+    )
+    if completion.usage and completion.usage.prompt_tokens_details:
+        assert_type(completion.usage.prompt_tokens_details.cached_tokens, int | None)
+    choice = completion.choices[0]
+    if choice.logprobs:
+        for token in choice.logprobs.content or []:
+            assert_type(token.logprob, float)
+            print([top.token for top in token.top_logprobs], bytes(token.bytes or []))
+    assert_type(choice.message.reasoning_content, str | None)
+    for chunk in client.chat_completions_create_stream(MODEL, []):
+        for call in chunk.choices[0].delta.tool_calls or []:
+            assert_type(call.index, int)
+            assert_type(call.function.arguments, str)
+        print(getattr(chunk.choices[0].delta, "reasoning", None))
 
 
 def shared_parameters() -> None:
@@ -187,7 +239,7 @@ def tools() -> None:
     client.chat_completions_create(MODEL, messages)
 
 
-def structured_output() -> Any:
+def structured_output() -> Weather | None:
     completion = client.chat.completions.parse(
         model=MODEL,
         messages=[{"role": "user", "content": "What is the weather in Oslo?"}],
@@ -195,7 +247,45 @@ def structured_output() -> Any:
         max_tokens=100,
         timeout=3,
     )
-    return completion.choices[0].message.parsed
+    assert_type(completion.choices[0].message.parsed, Weather | None)
+    return (
+        client.beta.chat.completions.parse(
+            model=MODEL, messages=[], response_format=Weather, n=1, seed=1
+        )
+        .choices[0]
+        .message.parsed
+    )
+
+
+def events() -> None:
+    with client.chat.completions.stream(
+        model=MODEL, messages=[], response_format=Weather
+    ) as stream:
+        for event in stream:
+            assert_type(event.type, str)
+            print(event.delta)
+        assert_type(stream.get_final_completion().choices[0].message.content, str | None)
+
+
+async def asynchronous_events() -> None:
+    completions = AsyncOpenSourceAI().chat.completions
+    async with completions.stream(model=MODEL, messages=[], n=1) as stream:
+        async for event in stream:
+            print(event.type)
+        print((await stream.get_final_completion()).usage, stream.current_completion_snapshot.id)
+
+
+async def parsed_tools() -> Any:
+    completion = await AsyncOpenSourceAI().chat.completions.parse(
+        model=MODEL,
+        messages=[{"role": "user", "content": "What is the weather in Oslo?"}],
+        tools=[pgml.pydantic_function_tool(Weather, description="The weather")],
+        tool_choice="required",
+    )
+    assert_type(completion.choices[0].message.parsed, None)
+    for call in completion.choices[0].message.tool_calls or []:
+        return call.function.parsed_arguments
+    return None
 
 
 def types_of_openai() -> None:

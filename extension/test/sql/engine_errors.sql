@@ -1,7 +1,7 @@
 -- What an engine can do wrong, and what its caller is told: with an SQLSTATE to act on.
 \set SHOW_CONTEXT never
-SELECT pgml.chat_completion(ask('error-400', ''));
-SELECT pgml.chat_completion_stream(ask('error-429', ''));
+SELECT pgml.chat_completion(ask('error-400', ''), request_id => 'mine');
+SELECT pgml.chat_completion_stream(ask('error-429', ''), request_id => 'mine');
 \pset format unaligned
 \pset tuples_only on
 \pset fieldsep ' '

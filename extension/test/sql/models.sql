@@ -51,13 +51,13 @@ ROLLBACK;
 -- pgml.default_server takes all other names, as they are.
 SET pgml.default_server = 'engine';
 SELECT content(pgml.chat_completion(ask('echo', 'a row comes first')));
-SELECT pgml.chat_completion(ask('some/model', ''));
-SELECT pgml.chat_completion(ask('', '', '{"model": {"model": "some/model", "revision": "v2"}}'));
+SELECT pgml.chat_completion(ask('some/model', ''), request_id => 'mine');
+SELECT pgml.chat_completion(ask('', '', '{"model": {"model": "some/model", "revision": "v2"}}'), request_id => 'mine');
 SET pgml.default_server = 'nowhere';
-SELECT pgml.chat_completion(ask('some/model', ''));
+SELECT pgml.chat_completion(ask('some/model', ''), request_id => 'mine');
 SET pgml.default_server = '';
 \set VERBOSITY terse
-SELECT pgml.chat_completion(ask('some/model', ''));
+SELECT pgml.chat_completion(ask('some/model', ''), request_id => 'mine');
 RESET pgml.default_server;
 
 -- A right to the server is needed there too, and only a superuser chooses the server.
@@ -65,7 +65,7 @@ RESET pgml.default_server;
 ALTER DATABASE pgml_regression SET pgml.default_server = 'engine';
 \c - pgml_other
 SHOW pgml.default_server;
-SELECT pgml.chat_completion(ask('some/model', ''));
+SELECT pgml.chat_completion(ask('some/model', ''), request_id => 'mine');
 SET pgml.default_server = '';
 SELECT set_config('pgml.default_server', '', false);
 ALTER ROLE pgml_other SET pgml.default_server = '';

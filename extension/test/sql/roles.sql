@@ -53,7 +53,7 @@ CREATE USER MAPPING FOR PUBLIC SERVER engine OPTIONS (api_key 'stolen');
 CREATE USER MAPPING FOR pgml_other SERVER engine OPTIONS (api_key 'stolen');
 RESET ROLE;
 BEGIN;
-REVOKE EXECUTE ON FUNCTION pgml.chat_completion(jsonb) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION pgml.chat_completion(jsonb, text) FROM PUBLIC;
 SET LOCAL ROLE pgml_app;
 SELECT pgml.chat_completion(ask('echo', 'hi'));
 ROLLBACK;

@@ -43,6 +43,8 @@ EXCEPTION WHEN OTHERS OR query_canceled THEN
         message = MESSAGE_TEXT,
         detail = PG_EXCEPTION_DETAIL,
         hint = PG_EXCEPTION_HINT;
+    -- Every request has an id of its own, unless it is given one.
+    detail := regexp_replace(detail, 'chatcmpl-[0-9a-f]{32}', 'chatcmpl-…');
 END
 $$;
 SELECT content(pgml.chat_completion(ask('echo', 'Ahoy, matey!')));

@@ -25,3 +25,8 @@ SELECT content(pgml.chat_completion(ask('request', 'hi', :'tools'::jsonb || '{"t
 -- A function that is none of the tools.
 SELECT code, message, detail
 FROM raised(format('SELECT pgml.chat_completion(%L)', ask('echo', 'x', :'tools'::jsonb || '{"tool_choice": {"type": "function", "function": {"name": "f"}}}')));
+-- allowed_tools are fewer tools, and who decides.
+SELECT content(pgml.chat_completion(ask('request', 'hi', '{
+    "tools": [{"type": "function", "function": {"name": "weather"}}, {"type": "function", "function": {"name": "time"}}],
+    "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [{"type": "function", "function": {"name": "time"}}]}}
+}')));

@@ -1,0 +1,126 @@
+"""What the openai package's clients can do besides completions: closing, copying, options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import openai
+import pgml
+import psycopg
+import pytest
+from asked import ASKED, AT_ONCE
+from conftest import Face, text
+from engine import DONE, HANG, ROLE, Engine, answer, chunk, head
+
+# close --------------------------------------------------------------------------------------------
+
+
+async def close(face: Face) -> None:
+    await face._wait(face.client.close())
+
+
+def connections(admin: psycopg.Connection[Any], role: str) -> int:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
+    row = admin.execute(query, [role]).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def wait_for_connections(admin: psycopg.Connection[Any], role: str, count: int) -> None:
+    # A backend goes when it notices that its client has. `deadline` ends a vain wait.
+    while connections(admin, role) != count:
+        pass
+
+
+async def test_closing_closes_connections(
+    face: Face, engine: Engine, role: Callable[..., str], admin: psycopg.Connection[Any]
+) -> None:
+    url = role("closer")
+    admin.execute("GRANT USAGE ON FOREIGN SERVER standin TO closer")
+    closer = Face(type(face.client)(url, max_retries=0))
+    engine.expect(answer("hi"))
+    await closer.create(**ASKED)
+    assert connections(admin, "closer") == 1
+    await close(closer)
+    wait_for_connections(admin, "closer", 0)
+
+
+async def test_what_runs_when_a_client_is_closed_runs_to_its_end(
+    face: Face, engine: Engine, role: Callable[..., str], admin: psycopg.Connection[Any]
+) -> None:
+    url = role("closer")
+    admin.execute("GRANT USAGE ON FOREIGN SERVER standin TO closer")
+    closer = Face(type(face.client)(url, max_retries=0))
+    gate = engine.gate()
+    engine.expect(head(), ROLE, chunk("Hel"), gate, chunk("lo"), chunk(finish_reason="stop"), DONE)
+    stream = await closer.stream(**ASKED)
+    await close(closer)
+    gate.open()
+    assert text(await stream.rest()) == "Hello"
+    wait_for_connections(admin, "closer", 0)
+
+
+async def test_a_closed_client_says_so(face: Face, engine: Engine) -> None:
+    other = face.with_options(max_retries=2)
+    assert not face.client.is_closed()
+    await close(face)
+    await close(face)
+    for closed in (face, other):
+        assert closed.client.is_closed()
+        for method in (closed.create, closed.stream):
+            with pytest.raises(pgml.APIConnectionError, match="the client has been closed"):
+                await method(**ASKED)
+        with pytest.raises(pgml.APIConnectionError, match="the client has been closed"):
+            await closed.models()
+
+
+def test_leaving_the_block_closes(database_url: str, engine: Engine) -> None:
+    engine.expect(answer("hi"))
+    with pgml.OpenSourceAI(database_url) as client:
+        assert client.chat_completions_create(**ASKED).choices[0].message.content == "hi"
+    assert client.is_closed()
+
+
+async def test_leaving_the_asynchronous_block_closes(database_url: str, deadline: None) -> None:
+    async with pgml.AsyncOpenSourceAI(database_url) as client:
+        assert not client.is_closed()
+    assert client.is_closed()
+
+
+# timeout ------------------------------------------------------------------------------------------
+
+
+async def test_no_limit(face: Face, engine: Engine) -> None:
+    """As in the openai package, None is no limit, and not to say anything is the client's."""
+    # Nothing can come within it.
+    hasty = face.with_options(timeout=1e-9)
+    assert hasty.with_options(max_retries=0).client.timeout == 1e-9
+    assert hasty.with_options(timeout=None).client.timeout is None
+    for patient, asked in ((hasty, {"timeout": None}), (hasty.with_options(timeout=None), {})):
+        engine.expect(answer("hi"))
+        completion = await patient.create(**ASKED, **asked)
+        assert completion.choices[0].message.content == "hi"
+    hasty = face.with_options(timeout=AT_ONCE)
+    for timeout in (pgml.NOT_GIVEN, openai.NOT_GIVEN, openai.omit):
+        exchange = engine.expect(HANG)
+        with pytest.raises(pgml.APITimeoutError):
+            await hasty.create(**ASKED, timeout=timeout)
+        exchange.wait_gone()
+
+
+@pytest.mark.parametrize("timeout", [httpx2.Timeout(5), "5", [5]], ids=repr)
+async def test_a_timeout_is_a_number(face: Face, timeout: Any) -> None:
+    words = "timeout: must be a number of seconds or None, not .* connect_timeout"
+    with pytest.raises(TypeError, match=words):
+        await face.create(**ASKED, timeout=timeout)
+    with pytest.raises(TypeError, match=words):
+        await face.with_options(timeout=timeout).create(**ASKED)
+
+
+def test_both_names_of_a_copy(database_url: str) -> None:
+    client = pgml.OpenSourceAI(database_url, timeout=None)
+    for other in (client.copy(max_retries=7), client.with_options(max_retries=7)):
+        assert (type(other), other.timeout, other.max_retries) == (pgml.OpenSourceAI, None, 7)
+    assert client.copy(max_retries=None).max_retries == client.max_retries == 2
