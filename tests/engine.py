@@ -77,6 +77,7 @@ class Engine:
         self._connections: set[asyncio.Task[None]] = set()
         self._idle = threading.Event()
         self._idle.set()
+        self.asked = 0
         self._usual: list[Step] | None = None
         self.unexpected: list[str] = []
 
@@ -168,6 +169,7 @@ class Engine:
             raise
         if exchange is None:
             self.unexpected.append(f"{known.method} {known.path}")
+        self.asked += 1
         known.arrived.set()
         script = asyncio.create_task(_perform(known, writer))
         end = asyncio.create_task(_end(reader))
