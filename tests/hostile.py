@@ -91,10 +91,6 @@ class Growing:
 
 
 class Unreadable:
-    @property
-    def __class__(self) -> Any:
-        raise HostileError
-
     def __getattr__(self, name: str) -> Any:
         raise HostileError
 

@@ -19,6 +19,12 @@ SELECT c ->> 'model' AS model, c #>> '{choices,0,message,content}' AS content
 FROM pgml.chat_completion('{"model": "größe", "messages": [{"role": "user", "content": "Straße nach Malmö"}]}') AS c;
 -- What is not is refused.
 SELECT pgml.chat_completion(convert_from('{"model": "größe", "messages": [{"role": "user", "content": "\344"}]}'::bytea, 'SQL_ASCII')::jsonb);
+SELECT pgml.chat_completion(convert_from('{"model": "größe", "messages": [{"role": "user", "content": "\344"}]}'::bytea, 'SQL_ASCII'));
+SELECT pgml.chat_completion_stream(convert_from('{"model": "größe", "messages": [{"role": "user", "content": "\344"}]}'::bytea, 'SQL_ASCII')::json);
+SELECT pgml.transform(convert_from('\344'::bytea, 'SQL_ASCII'), inputs => ARRAY['x']);
+SELECT pgml.transform('{"task": "text-generation", "model": "größe"}'::jsonb, '{}', ARRAY['x', convert_from('\344'::bytea, 'SQL_ASCII')]);
+SELECT pgml.transform_stream('{"task": "text-generation", "model": "größe"}'::jsonb, '{}', convert_from('\344'::bytea, 'SQL_ASCII'));
+SELECT pgml.engine_options(ARRAY[convert_from('api_key=\344'::bytea, 'SQL_ASCII')], 'pg_user_mapping'::regclass);
 \c pgml_regression
 DROP DATABASE pgml_latin1;
 DROP DATABASE pgml_ascii;

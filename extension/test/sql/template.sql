@@ -1,4 +1,5 @@
 -- chat_template: a Jinja template of the caller's, rendered here; the engine continues the text.
+-- Where template_1.out differs is valgrind's: under it the time is over before the steps are.
 \set SHOW_CONTEXT never
 \pset format unaligned
 \pset tuples_only on
