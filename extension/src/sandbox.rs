@@ -17,7 +17,7 @@ use pgml_protocol::{Error, Kind, Result};
 use crate::shim::WaitSet;
 
 /// Seconds of CPU. The steps that a template may do take a fraction of one.
-const MAX_CPU: libc::rlim_t = 5;
+const MAX_CPU: libc::rlim_t = 2;
 /// Bytes, on top of what the backend has.
 const MAX_MEMORY: libc::rlim_t = 512 << 20;
 
