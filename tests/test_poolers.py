@@ -177,13 +177,16 @@ def test_rows_that_were_held_back_are_noticed(
     caplog.set_level(logging.WARNING, "pgml")
     client = pgml.OpenSourceAI(url_of(holding.port), max_retries=0)
     gates = [engine.gate() for _ in range(40)]
-    engine.expect(head(), chunk("first"), *((gate, chunk("x")) for gate in gates), ending())
+    exchange = engine.expect(
+        head(), chunk("first"), *((gate, chunk("x")) for gate in gates), ending()
+    )
     chunks: list[object] = []
     reader = threading.Thread(
         target=lambda: chunks.extend(client.chat_completions_create_stream("scripted", QUESTION)),
         daemon=True,
     )
     reader.start()
+    exchange.wait_arrived()
     # The stream has to last: one of less than half a second might be a fast engine's.
     threading.Event().wait(0.5)
     for held, gate in enumerate(gates, 1):
