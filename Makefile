@@ -27,12 +27,13 @@ EXTENSION = --locked -p pgml-extension --no-default-features --features pg$(PG_M
 # Of its own: cargo would build everything anew at every change between maturin's flags and these.
 EXTENSION_TARGET := target/extension
 EXTENSION_SQL = extension/pgml.control $(wildcard extension/sql/pgml--*.sql)
+PGBOUNCER := target/pgbouncer
 # Where the wheel carries the extension for the embedded server.
 BUNDLED := python/pgml/local/extension
 
 .DEFAULT_GOAL := help
 .PHONY: help setup bundle wheel develop run test test-rust test-sql test-python test-wheel lint bench \
-    soak soak-python soak-fuzz soak-memory install-extension clean
+    setup-pgbouncer soak soak-python soak-fuzz soak-memory install-extension clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -79,7 +80,13 @@ test-rust: setup
 test-sql: develop
 	EXTENSION_DIR="$(abspath $(BUNDLED))" tests/installcheck $(EMBEDDED_PG_CONFIG)
 
-test-python: develop
+$(PGBOUNCER)/.stamp: tests/setup-pgbouncer
+	tests/setup-pgbouncer $(PGBOUNCER)
+	touch $@
+
+setup-pgbouncer: $(PGBOUNCER)/.stamp ## Fetch PgBouncer for the tests, by apt but without root
+
+test-python: develop setup-pgbouncer
 	$(BIN)/pytest
 
 test-wheel: wheel
@@ -87,7 +94,7 @@ test-wheel: wheel
 
 soak: soak-python soak-fuzz soak-memory ## Run the long forms of the tests: endurance, faults, fuzzing (an hour)
 
-soak-python: develop
+soak-python: develop setup-pgbouncer
 	$(BIN)/pytest --soak tests
 
 # Seconds for each of the fuzz targets.

@@ -112,6 +112,10 @@ impl From<sqlx::Error> for Error {
     }
 }
 
+/// The client names its prepared statements rightly, so somebody between must have mixed them up.
+const MIXED_UP: &str = "Is there a pooler in transaction mode? It has to keep prepared statements apart: \
+    PgBouncer 1.21 or newer does, with max_prepared_statements above 0. Session mode always works.";
+
 fn from_postgres(error: &sqlx::postgres::PgDatabaseError) -> Error {
     // The extension's detail names the parameter at fault, and the request, each in a line of its own.
     let mut param = None;
@@ -130,7 +134,10 @@ fn from_postgres(error: &sqlx::postgres::PgDatabaseError) -> Error {
         sqlstate: Some(error.code().to_owned()),
         param,
         detail: (!detail.is_empty()).then(|| detail.join("\n")),
-        hint: error.hint().map(str::to_owned),
+        hint: match (error.hint(), error.code()) {
+            (None, "42P05" | "26000") => Some(MIXED_UP.into()),
+            (hint, _) => hint.map(str::to_owned),
+        },
         request_id: None,
     }
 }

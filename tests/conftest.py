@@ -22,8 +22,11 @@ import pytest
 import server
 from engine import HANG, PATIENCE, Engine, Exchange, chunk, head
 from hypothesis import HealthCheck, settings
+from leaks import Leaks, leaks
 from pgml import local
 from psycopg import sql
+
+__all__ = ["leaks"]  # a fixture
 
 QUESTION = [{"role": "user", "content": "How many helicopters can a human eat in one sitting?"}]
 COUNT = [{"role": "user", "content": "Count from one to one hundred."}]
@@ -62,7 +65,7 @@ def instance_home(path: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def instance() -> Iterator[local.Status]:
+def instance(leaks: Leaks) -> Iterator[local.Status]:
     # Not under pytest's directories, which the account of root's Postgres cannot enter.
     path = Path(tempfile.mkdtemp(prefix="pgml-suite-", dir="/tmp"))
     path.chmod(0o755)
@@ -73,6 +76,7 @@ def instance() -> Iterator[local.Status]:
     yield status
     with instance_home(path / "home"):
         assert local.stop()
+    leaks.look_in_files(path / "home" / "log", "*")
     shutil.rmtree(path)
 
 
@@ -82,10 +86,12 @@ def database_url(instance: local.Status) -> str:
 
 
 @pytest.fixture(scope="module")
-def own_server() -> Iterator[server.Server]:
+def own_server(leaks: Leaks) -> Iterator[server.Server]:
     """A second Postgres, for tests that change how one logs in, what is logged, or TLS."""
     made = server.make()
     yield made
+    made.stop()
+    leaks.look_in_files(made.path, "*.log")
     made.remove()
 
 
@@ -117,10 +123,11 @@ def deadline() -> Iterator[None]:
 
 
 @pytest.fixture
-def admin(database_url: str, deadline: None) -> Iterator[psycopg.Connection[Any]]:
+def admin(database_url: str, deadline: None, leaks: Leaks) -> Iterator[psycopg.Connection[Any]]:
     """A connection as superuser."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         yield connection
+        leaks.look_at_activity(connection)
 
 
 @pytest.fixture

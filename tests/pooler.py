@@ -1,18 +1,25 @@
-"""PgBouncer, real, between a client and a Postgres of the tests. See `tests/setup-pgbouncer`."""
+"""Poolers between a client and a Postgres of the tests.
+
+PgBouncer is the real one, see `tests/setup-pgbouncer`. Of pgcat and PgDog, which no package has,
+there is what they do to a stream: `HoldingPooler`.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from engine import PATIENCE
 from pgml.local import account
+from proxy import Proxy
 
 FOLDER = Path(__file__).parent.parent / "target" / "pgbouncer"
 
@@ -103,3 +110,37 @@ class PgBouncer:
         path.chmod(0o600)
         os.chown(path, self._account.uid, self._account.gid)
         return path
+
+
+class HoldingPooler(Proxy):
+    """Passes on what the server says when the server is ready for another query, not before."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(target)
+        self._held = 0
+        self._more = threading.Condition()
+
+    def wait_held(self, rows: int) -> None:
+        """Wait until so many rows of the running statement are here, and no further."""
+        with self._more:
+            assert self._more.wait_for(lambda: self._held >= rows, PATIENCE)
+
+    async def _pass_back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        held = b""
+        while True:
+            try:
+                head = await reader.readexactly(5)
+                body = await reader.readexactly(int.from_bytes(head[1:], "big") - 4)
+            except asyncio.IncompleteReadError:
+                return
+            held += head + body
+            with self._more:
+                self._held += head[:1] == b"D"
+                self._more.notify_all()
+            # ReadyForQuery; and what a client must see before it can go on at all.
+            if head[:1] in b"ZR":
+                writer.write(held)
+                await writer.drain()
+                held = b""
+                with self._more:
+                    self._held = 0

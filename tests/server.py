@@ -84,6 +84,10 @@ class Server:
         shutil.rmtree(self.path)
 
     @property
+    def socket(self) -> str:
+        return str(self._home.run / f".s.PGSQL.{self.port}")
+
+    @property
     def admin_url(self) -> str:
         """Over the socket, as superuser."""
         return f"postgresql://{ROLE}@{quote(str(self._home.run), safe='')}:{self.port}/pgml"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pgml
@@ -11,7 +12,7 @@ import psycopg
 import pytest
 from conftest import QUESTION, Call
 from engine import HANG, ROLE, Engine, answer, chunk, ending, head
-from pooler import PgBouncer, versions
+from pooler import HoldingPooler, PgBouncer, versions
 from server import Server
 
 MODES = ["session", "transaction"]
@@ -24,48 +25,52 @@ def admin(own_server: Server, deadline: None) -> Iterator[psycopg.Connection[Any
         yield connection
 
 
-@dataclass
-class Pooled:
-    """A pooler, and whether it follows prepared statements from connection to connection."""
+def knows_prepared_statements(version: str, mode: str) -> bool:
+    """Whether what docs/your-own-server.md says of such a pooler is that it works."""
+    return mode == "session" or [int(part) for part in version.split(".")] >= [1, 21]
 
-    pooler: PgBouncer
-    tracks: bool
+
+def pgbouncer(server: Server, version: str, mode: str) -> PgBouncer:
+    # In session mode a client keeps its connection; in the other, four clients meet on two.
+    size = {"session": 50, "transaction": 2}[mode]
+    settings: dict[str, object] = {"pool_mode": mode, "default_pool_size": size}
+    if knows_prepared_statements(version, "transaction"):
+        settings["max_prepared_statements"] = 100
+    return PgBouncer(version, server.admin_url, **settings)
 
 
 @pytest.fixture(
     scope="module",
-    params=[(version, mode) for version in versions() for mode in MODES],
+    params=[
+        (version, mode)
+        for version in versions()
+        for mode in MODES
+        if knows_prepared_statements(version, mode)
+    ],
     ids=lambda param: "-".join(param),
 )
-def pooled(own_server: Server, request: pytest.FixtureRequest) -> Iterator[Pooled]:
-    version, mode = request.param
-    settings: dict[str, object] = {"pool_mode": mode, "default_pool_size": 2}
-    tracks = [int(part) for part in version.split(".")] >= [1, 21]
-    if tracks:
-        settings["max_prepared_statements"] = 100
-    with PgBouncer(version, own_server.admin_url, **settings) as pooler:
-        yield Pooled(pooler, tracks or mode == "session")
-
-
-def client_of(pooled: Pooled, **options: Any) -> pgml.OpenSourceAI:
-    return pgml.OpenSourceAI(pooled.pooler.url(), max_retries=0, **options)
+def pooler(own_server: Server, request: pytest.FixtureRequest) -> Iterator[PgBouncer]:
+    with pgbouncer(own_server, *request.param) as pooler:
+        yield pooler
 
 
 @pytest.fixture
-def client(pooled: Pooled, deadline: None) -> pgml.OpenSourceAI:
-    return client_of(pooled)
+def client(pooler: PgBouncer, deadline: None) -> pgml.OpenSourceAI:
+    return pgml.OpenSourceAI(pooler.url(), max_retries=0)
 
 
 @pytest.fixture(params=["push", "cursor"])
-def streaming(call: Call, pooled: Pooled, request: pytest.FixtureRequest) -> Call:
-    return call.of(client_of(pooled, streaming=request.param))
+def streaming(call: Call, pooler: PgBouncer, request: pytest.FixtureRequest) -> Call:
+    return call.of(pgml.OpenSourceAI(pooler.url(), max_retries=0, streaming=request.param))
 
 
-async def test_completions(call: Call, engine: Engine) -> None:
+async def test_completions(call: Call, pooler: PgBouncer, engine: Engine) -> None:
+    clients = [pgml.OpenSourceAI(pooler.url(), max_retries=0) for _ in range(4)]
     for text in ("one", "two"):
-        engine.expect(answer(text))
-        completion = await call.create("scripted", QUESTION)
-        assert completion.choices[0].message.content == text
+        for client in clients:
+            engine.expect(answer(text))
+            completion = await call.of(client).create("scripted", QUESTION)
+            assert completion.choices[0].message.content == text
 
 
 async def test_rows_come_as_they_are_made(streaming: Call, engine: Engine) -> None:
@@ -103,3 +108,92 @@ async def test_errors_keep_their_sqlstate(streaming: Call, engine: Engine) -> No
     assert lost.value.sqlstate == "08006"
     engine.expect(answer("next"))
     await (await streaming.stream("scripted", QUESTION)).rest()
+
+
+OLD = [version for version in versions() if not knows_prepared_statements(version, "transaction")]
+
+
+@pytest.mark.parametrize("version", OLD)
+def test_transaction_mode_of_an_old_one_is_explained(
+    version: str, own_server: Server, engine: Engine
+) -> None:
+    with pgbouncer(own_server, version, "transaction") as pooler:
+        engine.expect(answer("one"))
+        first = pgml.OpenSourceAI(pooler.url(), max_retries=0)
+        first.chat_completions_create("scripted", QUESTION)
+        second = pgml.OpenSourceAI(pooler.url(), max_retries=0)
+        with pytest.raises(pgml.BadRequestError) as caught:
+            second.chat_completions_create("scripted", QUESTION)
+    assert caught.value.sqlstate == "42P05"
+    assert "max_prepared_statements" in str(caught.value.hint)
+
+
+# One that holds rows back ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def holding(own_server: Server, deadline: None) -> Iterator[HoldingPooler]:
+    pooler = HoldingPooler(own_server.socket)
+    pooler.start()
+    yield pooler
+    pooler.stop()
+
+
+def url_of(port: int) -> str:
+    return f"postgresql://pgml@127.0.0.1:{port}/pgml?sslmode=disable"
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if record.name == "pgml"]
+
+
+def test_a_cursor_gets_rows_past_it(
+    holding: HoldingPooler, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "pgml")
+    client = pgml.OpenSourceAI(url_of(holding.port), max_retries=0, streaming="cursor")
+    gates = [engine.gate() for _ in range(20)]
+    engine.expect(head(), chunk("first"), *((gate, chunk("x")) for gate in gates), ending())
+    stream = client.chat_completions_create_stream("scripted", QUESTION)
+    assert next(stream).choices[0].delta.content == "first"
+    for gate in gates:
+        gate.open()
+        assert next(stream).choices[0].delta.content == "x"
+    assert next(stream).choices[0].finish_reason == "stop"
+    assert list(stream) == []
+    assert warnings(caplog) == []
+    # Errors and cancellation, too.
+    with pytest.raises(pgml.NotFoundError):
+        client.chat_completions_create_stream("no such model", QUESTION)
+    exchange = engine.expect(head(), chunk("first"), HANG)
+    with client.chat_completions_create_stream("scripted", QUESTION) as left:
+        next(left)
+    exchange.wait_gone()
+
+
+def test_rows_that_were_held_back_are_noticed(
+    holding: HoldingPooler, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "pgml")
+    client = pgml.OpenSourceAI(url_of(holding.port), max_retries=0)
+    gates = [engine.gate() for _ in range(40)]
+    exchange = engine.expect(
+        head(), chunk("first"), *((gate, chunk("x")) for gate in gates), ending()
+    )
+    chunks: list[object] = []
+    reader = threading.Thread(
+        target=lambda: chunks.extend(client.chat_completions_create_stream("scripted", QUESTION)),
+        daemon=True,
+    )
+    reader.start()
+    exchange.wait_arrived()
+    # The stream has to last: one of less than half a second might be a fast engine's.
+    threading.Event().wait(0.5)
+    for held, gate in enumerate(gates, 1):
+        holding.wait_held(held)
+        assert chunks == []
+        gate.open()
+    reader.join()
+    assert len(chunks) == len(gates) + 2
+    (warning,) = warnings(caplog)
+    assert 'streaming="cursor"' in warning

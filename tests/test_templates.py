@@ -140,8 +140,8 @@ def spin(deadline: None) -> Callable[[Callable[[], bool]], Any]:
     """Look until it is so: /proc tells nobody of a change. `deadline` ends a vain wait."""
 
     async def spin(condition: Callable[[], bool]) -> None:
-        while not condition():
-            await asyncio.sleep(0)
+        while not await asyncio.to_thread(condition):
+            pass
 
     return spin
 
