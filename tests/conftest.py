@@ -28,6 +28,9 @@ from psycopg import sql
 
 __all__ = ["leaks"]  # a fixture
 
+# The fixtures `directory` and `fresh`.
+pytest_plugins = ["instances"]
+
 QUESTION = [{"role": "user", "content": "How many helicopters can a human eat in one sitting?"}]
 COUNT = [{"role": "user", "content": "Count from one to one hundred."}]
 
