@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -95,6 +96,7 @@ class PgBouncer:
         self._process.send_signal(signal.SIGQUIT)
         self._process.wait(PATIENCE)
         self._copier.wait(PATIENCE)
+        shutil.rmtree(self.folder)
 
     def url(
         self, role: str = "pgml", password: str = "", host: str = "127.0.0.1", **options: Any
