@@ -9,8 +9,8 @@ from typing import Any
 import pgml
 import psycopg
 import pytest
-from conftest import Call
-from engine import Engine, answer
+from conftest import Call, text
+from engine import DONE, Engine, answer, event, head
 from hostile import (
     HOSTILE,
     QUESTION,
@@ -155,3 +155,34 @@ async def test_a_timeout_that_is_none_is_named(call: Call, timeout: Any) -> None
     for method in (call.create, call.stream):
         with pytest.raises((TypeError, ValueError, OverflowError), match=r"timeout|float"):
             await method("scripted", QUESTION, timeout=timeout)
+
+
+ODD = {
+    "NUL": r'"a\u0000b"',
+    "half a surrogate": r'"a\ud800b"',
+    "a deep list": "[" * 500 + "]" * 500,
+    "a very deep list": "[" * 200_000 + "]" * 200_000,
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+async def test_odd_values_of_an_engine(call: Call, engine: Engine, kind: str) -> None:
+    piece = f'{{"choices": [{{"delta": {{"content": {ODD[kind]}}}, "finish_reason": "stop"}}]}}'
+    script = [head(), event(piece), DONE]
+    for method in (call.create, call.stream):
+        engine.expect(script)
+        try:
+            reply = await method("scripted", QUESTION)
+            content = (
+                text(await reply.rest())
+                if method == call.stream
+                else reply.choices[0].message.content
+            )
+        except pgml.APIError as error:
+            sqlstate, content = error.sqlstate, None
+        else:
+            sqlstate = None
+        if kind == "NUL":
+            assert content == "a\0b"
+        else:
+            assert (content, sqlstate) == (None, "08P01")

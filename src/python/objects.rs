@@ -1,6 +1,6 @@
 //! JSON to Python objects, in one pass and without a tree between.
 
-use jiter::{PythonParse, StringCacheMode, map_json_error};
+use jiter::{PythonParse, StringCacheMode};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -8,6 +8,7 @@ use pyo3::types::{PyDict, PyList};
 
 use super::errors::raise;
 use crate::Row;
+use crate::error::{Error, Kind};
 
 /// What the rows of a request hold.
 #[derive(Clone, Copy)]
@@ -35,7 +36,11 @@ impl Objects {
         let json = row.json().map_err(|error| raise(py, error))?;
         // Keys, ids and model names come again and again: the cache makes each string once.
         let parse = PythonParse { cache_mode: StringCacheMode::All, ..PythonParse::default() };
-        let value = parse.python_parse(py, json).map_err(|error| map_json_error(json, &error))?;
+        // An engine's text goes through Postgres as it is, half a surrogate pair and all.
+        let value = parse.python_parse(py, json).map_err(|error| {
+            let problem = format!("an answer that is no JSON: {}", error.description(json));
+            raise(py, Error::new(Kind::Database, problem).sqlstate("08P01"))
+        })?;
         let object = value.cast_into::<PyDict>()?;
         if matches!(kind, ObjectKind::Chunk)
             && let Some(choices) = object.get_item(intern!(py, "choices"))?
