@@ -62,14 +62,14 @@ def test_a_name_that_is_taken_gets_the_new_file(fresh: Path, directory: Path) ->
     assert f"unix_socket={after.socket}" in options
 
 
-def test_a_file_that_no_engine_can_load_harms_nothing(
-    instance: local.Status, directory: Path
-) -> None:
+def test_a_file_that_no_engine_can_load_harms_nothing(fresh: Path, directory: Path) -> None:
+    local.start()
+    before = running().models
     broken = directory / "broken.gguf"
     broken.write_bytes(b"GGUF" + bytes(1000))
     with pytest.raises(local.LocalInstanceError, match=f"cannot load {broken}"):
         local.add_model(str(broken))
-    assert running().models == instance.models
+    assert running().models == before
     assert query("SELECT count(*) FROM pgml.models WHERE name = 'broken'") == [(0,)]
 
 
