@@ -110,6 +110,13 @@ async def test_n_with_one_seed_can_be_repeated(call: Call, model: str) -> None:
     assert first[0] != first[1]
 
 
+@pytest.mark.parametrize("seed", [7, -1, 2**63])
+async def test_each_choice_has_a_seed_of_its_own(call: Call, engine: Engine, seed: int) -> None:
+    exchanges = [engine.expect(answer("a")) for _ in range(3)]
+    await call.create("scripted", QUESTION, n=3, seed=seed)
+    assert sorted(exchange.body["seed"] for exchange in exchanges) == [seed, seed + 1, seed + 2]
+
+
 async def test_temperature_and_seed_decide(call: Call, model: str) -> None:
     async def say(**settings: Any) -> str:
         completion = await call.create(model, QUESTION, max_tokens=8, **settings)

@@ -89,12 +89,12 @@ impl Generation {
             Prompt::Text(_) => "/completions",
         })?;
         let mut body = engine_body(request, &engine.model, prompt);
-        let seed = request.parameters.get("seed").and_then(Value::as_i64);
+        let seed = request.parameters.get("seed");
         let mut choices = Vec::with_capacity(request.n);
         for index in 0..request.n {
             if let Some(seed) = seed {
                 // With one seed for all, every choice would be the same.
-                body.insert("seed".into(), seed.wrapping_add(index as i64).into());
+                body.insert("seed".into(), later_seed(seed, index));
             }
             let bytes = Value::Object(body.clone()).to_string();
             let exchange = Exchange::post(&uri, engine.api_key.as_deref(), &head.id, bytes.as_bytes())
@@ -225,6 +225,16 @@ impl Connection {
 
 fn lost(engine: &Engine, error: &std::io::Error) -> Error {
     Error::new(Kind::ConnectionLost, format!("lost {}: {error}", engine.label()))
+}
+
+/// The seed of a choice: the request's own for the first, and another for each one after it.
+fn later_seed(seed: &Value, index: usize) -> Value {
+    match (seed.as_i64(), seed.as_u64()) {
+        (Some(seed), _) => seed.wrapping_add(index as i64).into(),
+        (None, Some(seed)) => seed.wrapping_add(index as u64).into(),
+        // It has been checked to be one of the two.
+        (None, None) => Value::Null,
+    }
 }
 
 /// The body that the engine gets: the caller's parameters, and what makes it stream.
