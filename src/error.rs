@@ -68,7 +68,7 @@ impl Error {
         self.kind != Kind::Configuration
             && self.kind != Kind::Timeout
             && code != "08P01"
-            && ["08", "53", "57P0", "58"].iter().any(|passing| code.starts_with(passing))
+            && ["08", "53", "55", "57P0", "58"].iter().any(|passing| code.starts_with(passing))
     }
 
     /// The seconds that an overloaded engine asks to be left alone.

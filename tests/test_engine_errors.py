@@ -56,6 +56,8 @@ FAILURES = [
     status(401, pgml.AuthenticationError, "28000"),
     status(403, pgml.PermissionDeniedError, "42501"),
     status(404, pgml.NotFoundError, "42704"),
+    status(409, pgml.ConflictError, "55000"),
+    status(422, pgml.UnprocessableEntityError, "22000"),
     status(429, pgml.RateLimitError, "53000", **{"Retry-After": "7"}),
     status(500, pgml.InternalServerError, "58000"),
     status(501, pgml.BadRequestError, "0A000"),
@@ -99,8 +101,8 @@ FAILURES = [
     Failure(
         "error in other words",
         [head(422, "application/json", Content_Length="17"), b'{"detail": "no!"}'],
-        pgml.BadRequestError,
-        "22023",
+        pgml.UnprocessableEntityError,
+        "22000",
         ["422: no!"],
     ),
     Failure(

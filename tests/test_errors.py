@@ -17,7 +17,7 @@ import psycopg
 import pydantic
 import pytest
 from conftest import QUESTION, Call
-from engine import Engine
+from engine import Engine, answer
 from pgml import errors, local
 from test_engine_errors import FAILURES
 
@@ -27,6 +27,7 @@ class World:
     """What a provocation may use."""
 
     call: Call
+    engine: Engine
     url: str
     admin: psycopg.Connection[Any]
     role: Callable[..., str]
@@ -180,10 +181,19 @@ async def no_model_of_that_name_for_a_guest(world: World) -> None:
     await world.ask(world.role("guest"), "no such")
 
 
-async def cut_off(world: World) -> None:
-    class Answer(pydantic.BaseModel):
-        text: str
+class Answer(pydantic.BaseModel):
+    text: str
 
+
+async def filtered(world: World) -> None:
+    # The one model that there is here has no filter.
+    world.engine.expect(answer('{"text": "', finish_reason="content_filter"))
+    pgml.OpenSourceAI(world.url).chat.completions.parse(
+        model="scripted", messages=QUESTION, response_format=Answer
+    )
+
+
+async def cut_off(world: World) -> None:
     pgml.OpenSourceAI(world.url).chat.completions.parse(
         model=local.DEFAULT_MODEL, messages=QUESTION, response_format=Answer, max_tokens=1
     )
@@ -214,6 +224,7 @@ CASES = [
     Case("guest", pgml.NotFoundError, "42704", ["no model that you can call"],
          no_model_of_that_name_for_a_guest, "model"),
     Case("cut off", pgml.LengthFinishReasonError, None, ["max_tokens"], cut_off),
+    Case("filtered", pgml.ContentFilterFinishReasonError, None, ["content filter"], filtered),
 ]  # fmt: skip
 
 
@@ -245,7 +256,7 @@ def world(
             rules.write_text(before)
             admin.execute("SELECT pg_reload_conf()")
 
-    return World(call, database_url, admin, role, passwords)
+    return World(call, engine, database_url, admin, role, passwords)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

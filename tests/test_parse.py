@@ -55,9 +55,16 @@ async def test_parse_of_n_choices(face: Face, engine: Engine) -> None:
     assert sorted(cities) == ["Paris", "Rome"]
 
 
-async def test_parse_of_what_was_cut_off(face: Face, engine: Engine) -> None:
-    engine.expect(answer('{"unit": ', finish_reason="length"))
-    with pytest.raises(pgml.LengthFinishReasonError, match="choice 0 was cut off") as caught:
+CUT_OFF = {
+    "length": pgml.LengthFinishReasonError,
+    "content_filter": pgml.ContentFilterFinishReasonError,
+}
+
+
+@pytest.mark.parametrize("reason", CUT_OFF)
+async def test_parse_of_what_was_cut_off(face: Face, engine: Engine, reason: str) -> None:
+    engine.expect(answer('{"unit": ', finish_reason=reason))
+    with pytest.raises(CUT_OFF[reason], match="choice 0 was cut off") as caught:
         await face.parse(**ASKED, response_format=Weather, max_tokens=2)
     assert isinstance(caught.value, pgml.APIError)
 

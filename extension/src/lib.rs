@@ -52,10 +52,12 @@ extern "C-unwind" fn _PG_init() {
 fn report(error: Error) -> ! {
     let code = match error.kind {
         Kind::InvalidRequest => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        Kind::Unprocessable => PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
         Kind::Unsupported => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
         Kind::ModelNotFound => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
         Kind::Authentication => PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
         Kind::PermissionDenied => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+        Kind::Conflict => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         Kind::Overloaded => PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
         Kind::CannotConnect => PgSqlErrorCode::ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
         Kind::ConnectionLost => PgSqlErrorCode::ERRCODE_CONNECTION_FAILURE,

@@ -9,16 +9,19 @@ pub fn engine_error(status: u16, body: &Value) -> Error {
     let error = body.get("error").unwrap_or(body);
     let said = error
         .get("message")
-        .or_else(|| body.get("detail"))
+        // FastAPI's: a text, or a list of what is wrong.
+        .or_else(|| body.pointer("/detail/0/msg").or(body.get("detail")))
         .or(Some(error))
         .and_then(Value::as_str)
         .unwrap_or("no reason given");
     let kind = match status {
-        400 | 413 | 422 => Kind::InvalidRequest,
+        400 | 413 => Kind::InvalidRequest,
         401 => Kind::Authentication,
         403 => Kind::PermissionDenied,
         404 => Kind::ModelNotFound,
         408 | 504 => Kind::Timeout,
+        409 => Kind::Conflict,
+        422 => Kind::Unprocessable,
         429 | 503 => Kind::Overloaded,
         501 => Kind::Unsupported,
         300..400 => Kind::ProtocolViolation,

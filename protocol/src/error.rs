@@ -10,6 +10,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Kind {
     /// The request says something that no engine should be asked.
     InvalidRequest,
+    /// The engine understands the request, and finds a value in it that it may not have.
+    Unprocessable,
     /// The request asks for something that this database cannot do.
     Unsupported,
     /// No such model.
@@ -18,6 +20,8 @@ pub enum Kind {
     Authentication,
     /// The engine accepts the credentials, but not this use of them.
     PermissionDenied,
+    /// The engine is at something that excludes the request.
+    Conflict,
     /// The engine has more to do than it can: try again later.
     Overloaded,
     /// No connection to the engine could be made.
@@ -37,10 +41,12 @@ impl Kind {
     pub fn sqlstate(self) -> &'static str {
         match self {
             Kind::InvalidRequest => "22023",
+            Kind::Unprocessable => "22000",
             Kind::Unsupported => "0A000",
             Kind::ModelNotFound => "42704",
             Kind::Authentication => "28000",
             Kind::PermissionDenied => "42501",
+            Kind::Conflict => "55000",
             Kind::Overloaded => "53000",
             Kind::CannotConnect => "08001",
             Kind::ConnectionLost => "08006",

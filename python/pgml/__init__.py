@@ -13,12 +13,15 @@ from pgml.errors import (
     APITimeoutError,
     AuthenticationError,
     BadRequestError,
+    ConflictError,
+    ContentFilterFinishReasonError,
     InternalServerError,
     LengthFinishReasonError,
     NotFoundError,
     OpenAIError,
     PermissionDeniedError,
     RateLimitError,
+    UnprocessableEntityError,
 )
 from pgml.objects import ChatCompletion, ChatCompletionChunk
 from pgml.parsing import pydantic_function_tool
@@ -37,6 +40,8 @@ __all__ = [
     "ChatCompletion",
     "ChatCompletionChunk",
     "ChatCompletionStream",
+    "ConflictError",
+    "ContentFilterFinishReasonError",
     "InternalServerError",
     "LengthFinishReasonError",
     "NotFoundError",
@@ -45,6 +50,7 @@ __all__ = [
     "OpenSourceAI",
     "PermissionDeniedError",
     "RateLimitError",
+    "UnprocessableEntityError",
     "__version__",
     "pydantic_function_tool",
 ]

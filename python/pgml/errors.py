@@ -8,9 +8,12 @@
     │   ├── AuthenticationError     401
     │   ├── PermissionDeniedError   403
     │   ├── NotFoundError           404
+    │   ├── ConflictError           409
+    │   ├── UnprocessableEntityError 422
     │   ├── RateLimitError          429
     │   └── InternalServerError     500
-    └── LengthFinishReasonError     a completion to be parsed was cut off by its limit of tokens
+    ├── LengthFinishReasonError     a completion to be parsed was cut off by its limit of tokens
+    └── ContentFilterFinishReasonError  … or by the engine's content filter
 
 Which class an error belongs to follows from its SQLSTATE, by the table at the end of this file.
 """
@@ -118,6 +121,20 @@ class NotFoundError(APIStatusError):
     type = "not_found_error"
 
 
+class ConflictError(APIStatusError):
+    """The engine or the database is at something that excludes the request: try again later."""
+
+    status_code = 409
+    type = "conflict_error"
+
+
+class UnprocessableEntityError(APIStatusError):
+    """The engine understands the request, and finds a value in it that it may not have."""
+
+    status_code = 422
+    type = "invalid_request_error"
+
+
 class RateLimitError(APIStatusError):
     """The engine or the database has more to do than it can: try again later."""
 
@@ -143,6 +160,17 @@ class LengthFinishReasonError(APIError):
     completion: Any = None
 
 
+class ContentFilterFinishReasonError(APIError):
+    """A completion that was to be parsed was ended by the engine's content filter.
+
+    Attributes:
+        completion: The completion as far as it came, or None.
+
+    """
+
+    completion: Any = None
+
+
 OpenAIError = APIError
 """The root under the name that the openai package gives it."""
 
@@ -157,6 +185,7 @@ _CLASSES: dict[str, type[APIError]] = {
     "08": APIConnectionError,
     "0A": BadRequestError,
     "22": BadRequestError,
+    "22000": UnprocessableEntityError,
     "28": AuthenticationError,
     "3D": NotFoundError,
     "3F": NotFoundError,
@@ -167,6 +196,7 @@ _CLASSES: dict[str, type[APIError]] = {
     "42P01": NotFoundError,
     "53": RateLimitError,
     "54": BadRequestError,
+    "55": ConflictError,
     "57014": APITimeoutError,
     "57P0": APIConnectionError,
 }

@@ -7,7 +7,13 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pgml.objects import ChatCompletionChunk, Object
-from pgml.parsing import ParsedChatCompletion, parsed_arguments, parsed_content, read
+from pgml.parsing import (
+    UNFINISHED,
+    ParsedChatCompletion,
+    parsed_arguments,
+    parsed_content,
+    read,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -52,7 +58,7 @@ class Accumulator:
                 choices.append({"index": len(choices), "message": message})
             choice = choices[piece["index"]]
             _merge(choice, {"message" if name == "delta" else name: piece[name] for name in piece})
-            if choice["finish_reason"] == "length" and (self._form or self._strict()):
+            if choice["finish_reason"] in UNFINISHED and (self._form or self._strict()):
                 self.completion()
             events += self._deltas(piece, choice)
             events += self._ends(piece, choice)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
-from pgml.errors import LengthFinishReasonError
+from pgml.errors import ContentFilterFinishReasonError, LengthFinishReasonError
 from pgml.objects import (
     ChatCompletion,
     ChatCompletionMessage,
@@ -24,6 +24,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _Object = TypeVar("_Object", bound=Object)
+
+# What is raised for a choice that is not whole, by its finish_reason; what ended it; what helps.
+UNFINISHED: dict[
+    str, tuple[type[LengthFinishReasonError | ContentFilterFinishReasonError], str, str]
+] = {
+    "length": (
+        LengthFinishReasonError,
+        "its limit of tokens",
+        "Raise max_tokens, or leave it out.",
+    ),
+    "content_filter": (
+        ContentFilterFinishReasonError,
+        "the engine's content filter",
+        "The completion, as far as it came, is in the exception's attribute of that name.",
+    ),
+}
 
 # What is read takes the place of what it was read from: the types of some keys get narrower, which
 # no type checker allows for what can be set.
@@ -128,11 +144,9 @@ def read(
     """Read what each choice says: its content into ``form``, and its tool calls' arguments."""
     result: ParsedChatCompletion[Any] = ParsedChatCompletion(completion)
     for choice in result.choices:
-        if choice.finish_reason == "length":
-            error = LengthFinishReasonError(
-                f"choice {choice.index} was cut off before its JSON was whole",
-                hint="Raise max_tokens, or leave it out.",
-            )
+        if choice.finish_reason in UNFINISHED:
+            cls, by, hint = UNFINISHED[choice.finish_reason]
+            error = cls(f"choice {choice.index} was cut off by {by} before it was whole", hint=hint)
             error.completion = completion
             raise error
         message = choice.message

@@ -83,7 +83,7 @@ def request_body(
     if extra_body is not None:
         if not isinstance(extra_body, Mapping):
             raise TypeError(f"extra_body: must be a mapping, but is a {type(extra_body).__name__}")
-        body.update(extra_body)
+        body.update(cast("Mapping[str, Any]", extra_body))
     return body
 
 
