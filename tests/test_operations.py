@@ -221,11 +221,12 @@ async def test_the_client_tells_what_it_does(
     engine.expect(error(503, "busy", Retry_After="0"))
     engine.expect(answer("hello"))
     client = pgml.OpenSourceAI(database_url, max_retries=1)
-    completion = await call.of(client).create("scripted", QUESTION)
+    # The end of a stream comes after what is told of it.
+    chunks = await (await call.of(client).stream("scripted", QUESTION)).rest()
     log = "\n".join(records())
     for words in ("DEBUG connected", "DEBUG a request begins", "is tried again", "a request ends"):
         assert words in log
-    assert log.count(f"request={completion.id}") == 3
+    assert log.count(f"request={chunks[0].id}") == 3
     # Nothing of what was said.
     assert "hello" not in log
     assert QUESTION[0]["content"] not in log
