@@ -23,22 +23,24 @@ class Object(dict[str, Any]):
     # Keys by a second name, for engines that differ in the first.
     _aliases: ClassVar[dict[str, str]] = {}
 
+    def __init_subclass__(cls) -> None:
+        """Make properties of the keys that are declared: Python finds them several times faster."""
+        super().__init_subclass__()
+        for name in {*cls.__annotations__, *cls._classes, *cls._optional}:
+            if not name.startswith("_"):
+                setattr(cls, name, _property(name, cls._classes.get(name, Object)))
+
     def __getattr__(self, name: str) -> Any:
         """Return the value of a key, an object inside as an object that answers attributes too."""
-        try:
-            value = self[name]
-        except KeyError:
-            if self._aliases.get(name) in self:
-                return getattr(self, self._aliases[name])
-            if name in self._optional:
-                return None
-            cls_name = type(self).__name__
-            raise AttributeError(f"{cls_name!r} object has no attribute {name!r}") from None
-        # Wrapped values replace the plain ones, so that both ways in lead to the same object.
-        wrapped = _wrap(value, self._classes.get(name, Object))
-        if wrapped is not value:
-            self[name] = wrapped
-        return wrapped
+        return _read(self, name, self._classes.get(name, Object))
+
+    def _missing(self, name: str) -> Any:
+        """Return what an attribute is that there is no key for."""
+        if self._aliases.get(name) in self:
+            return getattr(self, self._aliases[name])
+        if name in self._optional:
+            return None
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set a key."""
@@ -92,16 +94,30 @@ class Object(dict[str, Any]):
         return self.to_json(indent=indent, **options)
 
 
-def _wrap(value: Any, cls: type[Object]) -> Any:
-    """Make the plain dicts of a value answer attributes; lists stay the lists that they are."""
+def _read(self: Object, name: str, cls: type[Object]) -> Any:
+    try:
+        value: Any = self[name]
+    except KeyError:
+        return self._missing(name)  # pyright: ignore[reportPrivateUsage]
     if type(value) is dict:
-        return cls(cast("dict[str, Any]", value))
-    if type(value) is list:
-        items = cast("list[object]", value)
-        for index, item in enumerate(items):
-            if type(item) is dict or type(item) is list:
-                items[index] = _wrap(item, cls)
+        # Wrapped values replace the plain ones, so that both ways in lead to the same object.
+        value = self[name] = cls(cast("dict[str, Any]", value))
+    elif type(value) is list:
+        _wrap_items(cast("list[object]", value), cls)
     return cast("Any", value)
+
+
+def _wrap_items(items: list[object], cls: type[Object]) -> None:
+    """Make the plain dicts in a list answer attributes; lists stay the lists that they are."""
+    for index, item in enumerate(items):
+        if type(item) is dict:
+            items[index] = cls(cast("dict[str, Any]", item))
+        elif type(item) is list:
+            _wrap_items(cast("list[object]", item), cls)
+
+
+def _property(name: str, cls: type[Object]) -> property:
+    return property(lambda self: _read(self, name, cls))
 
 
 def _plain(value: Any, exclude_none: bool) -> Any:
