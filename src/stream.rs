@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use sqlx::ValueRef;
 use sqlx::postgres::{PgRow, PgValueFormat};
@@ -101,10 +101,8 @@ pub struct ChatStream {
 impl ChatStream {
     /// Runs a request on the current tokio runtime.
     ///
-    /// It begins in the caller's thread, which sends the statement if there is an idle connection: a
-    /// thread that is to be woken for that would be late. Then it runs as a task of its own, so that
-    /// rows are received while the caller is busy with those before, and so that any executor
-    /// (asyncio among them) can wait for them.
+    /// It runs as a task of its own, so that rows are received while the caller is busy with
+    /// those before, and so that any executor (asyncio among them) can wait for them.
     pub(crate) fn spawn<F, R>(request: F) -> ChatStream
     where
         F: FnOnce(Rows) -> R,
@@ -114,7 +112,7 @@ impl ChatStream {
         let room = Arc::new(Semaphore::new(WAITING_BYTES));
         let rows = Rows { sender: sender.clone(), room: room.clone(), started: AtomicBool::new(false) };
         let running = request(rows);
-        let mut task = Box::pin(async move {
+        tokio::spawn(async move {
             let result = tokio::select! {
                 // Rows that are there are worth more than a caller that is gone.
                 biased;
@@ -126,10 +124,6 @@ impl ChatStream {
                 let _ = sender.send(Err(error));
             }
         });
-        // What it waits for then, it waits for anew when the runtime takes it up.
-        if task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            tokio::spawn(task);
-        }
         ChatStream { receiver, room }
     }
 

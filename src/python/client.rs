@@ -39,23 +39,14 @@ impl Client {
     fn start(&self, py: Python<'_>, request: Request, kind: ObjectKind) -> PyResult<Arc<Steps>> {
         logging::refresh_level(py)?;
         let runtime = runtime::handle()?;
-        let core = self.core(py)?;
-        let rows = py.detach(|| {
-            let _entered = runtime.enter();
-            core.start(request, matches!(kind, ObjectKind::Chunk))
-        });
-        Ok(Steps::new(rows, kind))
+        let _entered = runtime.enter();
+        Ok(Steps::new(self.core(py)?.start(request, matches!(kind, ObjectKind::Chunk)), kind))
     }
 
     fn list_models(&self, py: Python<'_>, timeout: f64) -> PyResult<Arc<Steps>> {
-        let timeout = seconds("timeout", timeout)?;
         let runtime = runtime::handle()?;
-        let core = self.core(py)?;
-        let rows = py.detach(|| {
-            let _entered = runtime.enter();
-            core.models(timeout)
-        });
-        Ok(Steps::new(rows, ObjectKind::Models))
+        let _entered = runtime.enter();
+        Ok(Steps::new(self.core(py)?.models(seconds("timeout", timeout)?), ObjectKind::Models))
     }
 
     fn core(&self, py: Python<'_>) -> PyResult<Core> {
