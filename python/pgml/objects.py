@@ -26,7 +26,9 @@ class Object(dict[str, Any]):
     def __init_subclass__(cls) -> None:
         """Make properties of the keys that are declared: Python finds them several times faster."""
         super().__init_subclass__()
-        for name in {*cls.__annotations__, *cls._classes, *cls._optional}:
+        declared = {name for base in cls.__mro__ for name in getattr(base, "__annotations__", ())}
+        # One that is inherited is made anew, for what is inside it may be of another class here.
+        for name in {*cls.__annotations__, *cls._classes} & declared:
             if not name.startswith("_"):
                 setattr(cls, name, _property(name, cls._classes.get(name, Object)))
 
@@ -117,7 +119,14 @@ def _wrap_items(items: list[object], cls: type[Object]) -> None:
 
 
 def _property(name: str, cls: type[Object]) -> property:
-    return property(lambda self: _read(self, name, cls))
+    def read(self: Object) -> Any:
+        return _read(self, name, cls)
+
+    # `__setattr__` and `__delattr__` come first: the second is there for those who look.
+    def write(self: Object, value: Any) -> None:
+        self[name] = value
+
+    return property(read, write)
 
 
 def _plain(value: Any, exclude_none: bool) -> Any:
