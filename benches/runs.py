@@ -127,6 +127,8 @@ def runs(size: Size, profile: str | None) -> dict[str, Run]:
         }
 
     databases = ("pgml", "psycopg", "asyncpg")
+    # Their rate varies more than those of streams.
+    long = {"seconds": 3 * size.seconds}
     return {
         "stream": Run(("pgml", "pgml 1.1.1", "openai", "psycopg"), job("stream", "sync", speed)),
         "stream-block": Run(("openai",), job("stream", "sync", f"{speed},framing=block")),
@@ -146,10 +148,12 @@ def runs(size: Size, profile: str | None) -> dict[str, Run]:
         ),
         "round-trip": Run(("psycopg",), far("ping", first, times=20)),
         "complete": Run(
-            ("pgml", "psycopg", "openai"), job("complete", "sync", short, concurrent=1)
+            ("pgml", "psycopg", "openai"), job("complete", "sync", short, concurrent=1, **long)
         ),
-        "complete-64": Run((*databases, "openai"), job("complete", "async", short, concurrent=64)),
-        "complete-1-async": Run(databases, job("complete", "async", short, concurrent=1)),
+        "complete-64": Run(
+            (*databases, "openai"), job("complete", "async", short, concurrent=64, **long)
+        ),
+        "complete-1-async": Run(databases, job("complete", "async", short, concurrent=1, **long)),
         "many": Run(("pgml",), many, "many"),
         "import": Run(
             ("pgml", "pgml 1.1.1", "openai"),
