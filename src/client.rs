@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pgml_protocol::error::sqlstate;
 use tracing::debug;
 
 use crate::database::Database;
@@ -110,7 +111,8 @@ impl Client {
     /// One `chat.completion` object.
     pub async fn chat_completion(&self, request: Request) -> Result<Row> {
         self.start(request, false).next().await.unwrap_or_else(|| {
-            Err(Error::new(Kind::Database, "the database gave no answer").sqlstate("08P01"))
+            Err(Error::new(Kind::Database, "the database gave no answer")
+                .sqlstate(sqlstate::PROTOCOL_VIOLATION))
         })
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, RecycleResult, Timeouts};
 use futures_util::FutureExt;
+use pgml_protocol::error::sqlstate;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection, Row};
 use tracing::debug;
@@ -46,7 +47,7 @@ impl Manager for Connector {
                 Kind::Timeout,
                 format!("{} did not answer within {:?}", self.description, self.timeout),
             )
-            .sqlstate("08001")),
+            .sqlstate(sqlstate::SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION)),
         }
     }
 
@@ -71,7 +72,7 @@ impl Connector {
             }
         };
         Error::new(Kind::Connection, format!("cannot connect to {}: {problem}", self.description))
-            .sqlstate("08001")
+            .sqlstate(sqlstate::SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION)
             .hint("Is Postgres running there, and is the database URL right?")
     }
 }

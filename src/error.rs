@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use pgml_protocol::error::{detail, sqlstate};
+
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Where an error arose. What it means is in its SQLSTATE.
@@ -67,13 +69,14 @@ impl Error {
         let code = self.sqlstate.as_deref().unwrap_or_default();
         self.kind != Kind::Configuration
             && self.kind != Kind::Timeout
-            && code != "08P01"
+            && code != sqlstate::PROTOCOL_VIOLATION
             && ["08", "53", "55", "57P0", "58"].iter().any(|passing| code.starts_with(passing))
     }
 
     /// The seconds that an overloaded engine asks to be left alone.
     pub(crate) fn retry_after(&self) -> Option<u64> {
-        self.detail.as_deref()?.strip_prefix("Retry-After: ")?.parse().ok()
+        let mut lines = self.detail.as_deref()?.lines();
+        lines.find_map(|line| line.strip_prefix(detail::RETRY_AFTER)?.parse().ok())
     }
 }
 
@@ -98,16 +101,17 @@ impl From<sqlx::Error> for Error {
             },
             sqlx::Error::Io(error) => {
                 Error::new(Kind::Connection, format!("the connection to the database was lost: {error}"))
-                    .sqlstate("08006")
+                    .sqlstate(sqlstate::CONNECTION_FAILURE)
             }
             sqlx::Error::Tls(error) => {
-                Error::new(Kind::Connection, format!("TLS to the database failed: {error}")).sqlstate("08001")
+                Error::new(Kind::Connection, format!("TLS to the database failed: {error}"))
+                    .sqlstate(sqlstate::SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION)
             }
             sqlx::Error::Configuration(error) => {
                 Error::new(Kind::Configuration, format!("the database URL cannot be used: {error}"))
             }
             other => Error::new(Kind::Connection, format!("the connection to the database failed: {other}"))
-                .sqlstate("08P01"),
+                .sqlstate(sqlstate::PROTOCOL_VIOLATION),
         }
     }
 }
@@ -119,13 +123,13 @@ const MIXED_UP: &str = "Is there a pooler in transaction mode? It has to keep pr
 fn from_postgres(error: &sqlx::postgres::PgDatabaseError) -> Error {
     // The extension's detail names the parameter at fault, and the request, each in a line of its own.
     let mut param = None;
-    let mut detail = Vec::new();
+    let mut rest = Vec::new();
     for line in error.detail().into_iter().flat_map(str::lines) {
-        match (line.strip_prefix("Parameter: "), line.strip_prefix("Request: ")) {
+        match (line.strip_prefix(detail::PARAMETER), line.strip_prefix(detail::REQUEST)) {
             (Some(name), _) => param = Some(name.to_owned()),
             // We know its id already.
             (_, Some(_)) => (),
-            _ => detail.push(line),
+            _ => rest.push(line),
         }
     }
     Error {
@@ -133,7 +137,7 @@ fn from_postgres(error: &sqlx::postgres::PgDatabaseError) -> Error {
         message: error.message().to_owned(),
         sqlstate: Some(error.code().to_owned()),
         param,
-        detail: (!detail.is_empty()).then(|| detail.join("\n")),
+        detail: (!rest.is_empty()).then(|| rest.join("\n")),
         hint: match (error.hint(), error.code()) {
             (None, "42P05" | "26000") => Some(MIXED_UP.into()),
             (hint, _) => hint.map(str::to_owned),

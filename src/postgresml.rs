@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pgml_protocol::Request as Checked;
+use pgml_protocol::error::sqlstate;
 use serde_json::{Map, Value, json};
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::query::Query;
@@ -103,7 +104,7 @@ fn choice(index: usize, name: &str, content: Value) -> Value {
 fn texts(row: &Row) -> Result<Vec<String>> {
     serde_json::from_slice(row.json()?).map_err(|_| {
         Error::new(Kind::Database, "pgml.transform did not answer with an array of strings")
-            .sqlstate("08P01")
+            .sqlstate(sqlstate::PROTOCOL_VIOLATION)
             .hint("Is this PostgresML 2.8 or newer?")
     })
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
+use pgml_protocol::error::sqlstate;
 use sqlx::ValueRef;
 use sqlx::postgres::{PgRow, PgValueFormat};
 use sqlx::{Row as _, TypeInfo};
@@ -58,9 +59,8 @@ impl Row {
                     // Binary jsonb is its version, 1, and then the text.
                     Ok(bytes) if binary_jsonb => Ok(bytes.strip_prefix(&[1]).unwrap_or(bytes)),
                     Ok(bytes) => Ok(bytes),
-                    Err(_) => {
-                        Err(Error::new(Kind::Connection, "the database answered null").sqlstate("08P01"))
-                    }
+                    Err(_) => Err(Error::new(Kind::Connection, "the database answered null")
+                        .sqlstate(sqlstate::PROTOCOL_VIOLATION)),
                 }
             }
         }

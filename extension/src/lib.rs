@@ -10,6 +10,7 @@
 //!
 //! [`json`] reads JSON arguments. [`requests`] shows who is being served. What the bytes on those connections mean is in the crate `pgml-protocol`.
 
+use pgml_protocol::error::detail;
 use pgml_protocol::{Error, Kind};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -50,25 +51,10 @@ extern "C-unwind" fn _PG_init() {
 /// Raises an error in Postgres. The parameter at fault and the request's id stand in the detail,
 /// where people, the server's log and the client find them.
 fn report(error: Error) -> ! {
-    let code = match error.kind {
-        Kind::InvalidRequest => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-        Kind::Unprocessable => PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
-        Kind::Unsupported => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-        Kind::ModelNotFound => PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-        Kind::Authentication => PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
-        Kind::PermissionDenied => PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-        Kind::Conflict => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-        Kind::Overloaded => PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
-        Kind::CannotConnect => PgSqlErrorCode::ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
-        Kind::ConnectionLost => PgSqlErrorCode::ERRCODE_CONNECTION_FAILURE,
-        Kind::ProtocolViolation => PgSqlErrorCode::ERRCODE_PROTOCOL_VIOLATION,
-        Kind::Timeout => PgSqlErrorCode::ERRCODE_QUERY_CANCELED,
-        Kind::Engine => PgSqlErrorCode::ERRCODE_SYSTEM_ERROR,
-    };
-    let parameter = error.param.map(|param| format!("Parameter: {param}"));
-    let request = error.request_id.map(|id| format!("Request: {id}"));
+    let parameter = error.param.map(|param| format!("{}{param}", detail::PARAMETER));
+    let request = error.request_id.map(|id| format!("{}{id}", detail::REQUEST));
     let detail: Vec<String> = parameter.into_iter().chain(error.detail).chain(request).collect();
-    let mut report = ErrorReport::new(code, error.message, "pgml");
+    let mut report = ErrorReport::new(error_code(error.kind), error.message, "pgml");
     if !detail.is_empty() {
         report = report.set_detail(detail.join("\n"));
     }
@@ -77,4 +63,14 @@ fn report(error: Error) -> ! {
     }
     report.report(PgLogLevel::ERROR);
     unreachable!("an ERROR does not return")
+}
+
+/// A SQLSTATE as Postgres's `MAKE_SQLSTATE` packs it: six bits for each character.
+fn error_code(kind: Kind) -> PgSqlErrorCode {
+    let packed = kind
+        .sqlstate()
+        .bytes()
+        .rev()
+        .fold(0, |packed: i32, byte| packed << 6 | i32::from(byte.wrapping_sub(b'0') & 0x3F));
+    PgSqlErrorCode::from(packed)
 }

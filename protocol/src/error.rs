@@ -4,6 +4,33 @@ use std::fmt;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// The SQLSTATEs that pgml uses, by their names in Postgres's manual (appendix A).
+pub mod sqlstate {
+    pub const SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION: &str = "08001";
+    pub const CONNECTION_FAILURE: &str = "08006";
+    pub const PROTOCOL_VIOLATION: &str = "08P01";
+    pub const FEATURE_NOT_SUPPORTED: &str = "0A000";
+    pub const DATA_EXCEPTION: &str = "22000";
+    pub const INVALID_PARAMETER_VALUE: &str = "22023";
+    pub const INVALID_AUTHORIZATION_SPECIFICATION: &str = "28000";
+    pub const INSUFFICIENT_PRIVILEGE: &str = "42501";
+    pub const UNDEFINED_OBJECT: &str = "42704";
+    pub const INSUFFICIENT_RESOURCES: &str = "53000";
+    pub const OBJECT_NOT_IN_PREREQUISITE_STATE: &str = "55000";
+    pub const QUERY_CANCELED: &str = "57014";
+    pub const SYSTEM_ERROR: &str = "58000";
+}
+
+/// How the lines of an error's DETAIL begin that the client reads.
+pub mod detail {
+    /// The request parameter at fault.
+    pub const PARAMETER: &str = "Parameter: ";
+    /// The request's id.
+    pub const REQUEST: &str = "Request: ";
+    /// The seconds after which an overloaded engine may be asked again.
+    pub const RETRY_AFTER: &str = "Retry-After: ";
+}
+
 /// What went wrong, as far as a caller can act on it. Each kind is one SQLSTATE, and each SQLSTATE
 /// is one exception class in Python (`python/pgml/errors.py` has that table).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,22 +64,22 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The SQLSTATE, from Postgres's own list (appendix A of its manual).
+    /// The SQLSTATE of this kind of error.
     pub fn sqlstate(self) -> &'static str {
         match self {
-            Kind::InvalidRequest => "22023",
-            Kind::Unprocessable => "22000",
-            Kind::Unsupported => "0A000",
-            Kind::ModelNotFound => "42704",
-            Kind::Authentication => "28000",
-            Kind::PermissionDenied => "42501",
-            Kind::Conflict => "55000",
-            Kind::Overloaded => "53000",
-            Kind::CannotConnect => "08001",
-            Kind::ConnectionLost => "08006",
-            Kind::ProtocolViolation => "08P01",
-            Kind::Timeout => "57014",
-            Kind::Engine => "58000",
+            Kind::InvalidRequest => sqlstate::INVALID_PARAMETER_VALUE,
+            Kind::Unprocessable => sqlstate::DATA_EXCEPTION,
+            Kind::Unsupported => sqlstate::FEATURE_NOT_SUPPORTED,
+            Kind::ModelNotFound => sqlstate::UNDEFINED_OBJECT,
+            Kind::Authentication => sqlstate::INVALID_AUTHORIZATION_SPECIFICATION,
+            Kind::PermissionDenied => sqlstate::INSUFFICIENT_PRIVILEGE,
+            Kind::Conflict => sqlstate::OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Kind::Overloaded => sqlstate::INSUFFICIENT_RESOURCES,
+            Kind::CannotConnect => sqlstate::SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+            Kind::ConnectionLost => sqlstate::CONNECTION_FAILURE,
+            Kind::ProtocolViolation => sqlstate::PROTOCOL_VIOLATION,
+            Kind::Timeout => sqlstate::QUERY_CANCELED,
+            Kind::Engine => sqlstate::SYSTEM_ERROR,
         }
     }
 }

@@ -9,7 +9,7 @@ use ureq_proto::client::state::{RecvBody, RecvResponse};
 use ureq_proto::client::{Call, RecvResponseResult, SendRequestResult};
 
 use crate::engine_error::{blame_part, engine_error};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, detail};
 use crate::sse::Events;
 
 /// An answer that is no stream (an error, mostly) is read up to this size.
@@ -244,7 +244,7 @@ impl Exchange {
         let error = engine_error(self.status, &serde_json::from_slice(bytes).unwrap_or(Value::Null));
         let error = blame_part(error, self.status, self.request_body());
         match retry_after {
-            Some(seconds) => error.detail(format!("Retry-After: {seconds}")),
+            Some(seconds) => error.detail(format!("{}{seconds}", detail::RETRY_AFTER)),
             None => error,
         }
     }

@@ -1,6 +1,7 @@
 //! JSON to Python objects, in one pass and without a tree between.
 
 use jiter::{PythonParse, StringCacheMode};
+use pgml_protocol::error::sqlstate;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -39,7 +40,7 @@ impl Objects {
         // An engine's text goes through Postgres as it is, half a surrogate pair and all.
         let value = parse.python_parse(py, json).map_err(|error| {
             let problem = format!("an answer that is no JSON: {}", error.description(json));
-            raise(py, Error::new(Kind::Database, problem).sqlstate("08P01"))
+            raise(py, Error::new(Kind::Database, problem).sqlstate(sqlstate::PROTOCOL_VIOLATION))
         })?;
         let object = value.cast_into::<PyDict>()?;
         if matches!(kind, ObjectKind::Chunk)

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use pgml_protocol::error::sqlstate;
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
@@ -86,7 +87,11 @@ impl Steps {
     pub fn poll_only(&self, py: Python<'_>, context: &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> {
         self.poll(py, context).map(|step| {
             step?.ok_or_else(|| {
-                raise(py, Error::new(Kind::Database, "the database gave no answer").sqlstate("08P01"))
+                raise(
+                    py,
+                    Error::new(Kind::Database, "the database gave no answer")
+                        .sqlstate(sqlstate::PROTOCOL_VIOLATION),
+                )
             })
         })
     }
