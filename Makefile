@@ -125,11 +125,12 @@ soak-memory: $(CHECKED)/bin/postgres
 	tests/installcheck $(CHECKED)/bin/pg_config
 	VALGRIND=target/valgrind tests/installcheck $(CHECKED)/bin/pg_config
 
-lint: develop ## Check form and types: clippy, fmt, ruff, mypy, pyright, stubtest
+lint: develop ## Check form, types and layout: clippy, fmt, ruff, mypy, pyright, stubtest, imports
 	$(CARGO) fmt --all --check
 	PYO3_PYTHON="$(abspath $(BIN)/python)" $(CARGO) clippy --locked -p pgml --all-targets --features python -- -D warnings
 	$(CARGO) clippy --locked -p pgml-protocol --all-targets --features engine -- -D warnings
 	$(EXTENSION_ENV) $(CARGO) clippy $(EXTENSION) -- -D warnings
+	$(BIN)/pytest -q tests/test_layout.py
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

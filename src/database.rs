@@ -1,18 +1,17 @@
 //! Connections to the database, and what it can do.
 
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, RecycleResult, Timeouts};
 use futures_util::FutureExt;
 use pgml_protocol::error::sqlstate;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions, Connection, Row};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+use sqlx::{ConnectOptions, Connection};
 use tracing::debug;
 
-use crate::client::{Dialect, Options, Streaming};
 use crate::error::{Error, Kind, Result};
-use crate::stream::Rows;
+use crate::options::Options;
+use crate::stream::RowSender;
 
 /// A database and the connections to it.
 ///
@@ -22,7 +21,6 @@ use crate::stream::Rows;
 pub(crate) struct Database {
     pool: Pool<Connector>,
     options: Options,
-    dialect: OnceLock<Dialect>,
 }
 
 struct Connector {
@@ -102,15 +100,11 @@ impl Database {
             .timeouts(Timeouts { wait: Some(options.acquire_timeout), create: None, recycle: None })
             .build()
             .map_err(|error| Error::new(Kind::Configuration, error.to_string()))?;
-        Ok(Database { pool, options, dialect: OnceLock::new() })
+        Ok(Database { pool, options })
     }
 
     pub fn describe(&self) -> &str {
         &self.pool.manager().description
-    }
-
-    pub fn streaming(&self) -> Streaming {
-        self.options.streaming
     }
 
     /// A connection, waiting for one while all are in use.
@@ -148,7 +142,7 @@ impl Database {
     ///
     /// A connection that had been idle may have been closed by the server since. Then, and only
     /// while there is no row yet, the statement is run once more, on a new connection.
-    pub async fn run(&self, statement: &impl Statement, rows: &Rows) -> Result<()> {
+    pub async fn run(&self, statement: &impl Statement, rows: &RowSender) -> Result<()> {
         loop {
             let mut lease = self.lease().await?;
             match statement.run(lease.connection(), rows).await {
@@ -175,41 +169,14 @@ impl Database {
         }
     }
 
-    /// What this database speaks. Asked once.
-    pub async fn dialect(&self, timeout: Duration) -> Result<Dialect> {
-        if let Some(dialect) = self.dialect.get() {
-            return Ok(*dialect);
-        }
+    /// The one row of a query without parameters.
+    pub async fn fetch_one(&self, sql: &'static str, timeout: Duration) -> Result<PgRow> {
         let mut lease = self.lease().await?;
-        let question = sqlx::query(include_str!("dialect.sql"));
-        let row = within(timeout, question.fetch_one(lease.connection()))
-            .await
-            .map_err(|error| Error { message: format!("{}: {}", self.describe(), error.message), ..error })?;
-        let (native, postgresml, present) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        lease.give_back();
-        let dialect = match (native, postgresml, present) {
-            (true, _, _) => Dialect::Native,
-            (false, true, _) => Dialect::PostgresMl,
-            (false, false, true) => {
-                return Err(Error::new(
-                    Kind::Database,
-                    format!("permission denied for the functions of pgml in {}", self.describe()),
-                )
-                .sqlstate("42501")
-                .hint("GRANT USAGE ON SCHEMA pgml, and EXECUTE on its functions, to this role."));
-            }
-            (false, false, false) => {
-                return Err(Error::new(
-                    Kind::Database,
-                    format!("{} does not have the extension pgml", self.describe()),
-                )
-                .sqlstate("42883")
-                .hint("Install it with `make install-extension PG_CONFIG=…`, then run CREATE EXTENSION pgml; in this database."));
-            }
-        };
-        // Another request may have found out at the same time, and found the same.
-        let _ = self.dialect.set(dialect);
-        Ok(dialect)
+        let row = within(timeout, sqlx::query(sql).fetch_one(lease.connection())).await;
+        if !row.as_ref().is_err_and(Error::spoils_connection) {
+            lease.give_back();
+        }
+        row
     }
 }
 
@@ -217,7 +184,11 @@ impl Database {
 pub(crate) trait Statement: Sync {
     /// Puts its rows where they belong. True: it came to its end. False: it was left, because nobody
     /// reads its rows.
-    fn run(&self, connection: &mut PgConnection, rows: &Rows) -> impl Future<Output = Result<bool>> + Send;
+    fn run(
+        &self,
+        connection: &mut PgConnection,
+        rows: &RowSender,
+    ) -> impl Future<Output = Result<bool>> + Send;
 }
 
 /// Waits for an answer of the database, but no longer than this.

@@ -57,6 +57,11 @@ impl Error {
         self
     }
 
+    /// Says in the message what the error is about.
+    pub(crate) fn context(self, subject: &str) -> Error {
+        Error { message: format!("{subject}: {}", self.message), ..self }
+    }
+
     /// Whether the connection must not be used again: it is lost, or its statement still runs.
     pub(crate) fn spoils_connection(&self) -> bool {
         // 57P01 to 57P03: the server shuts down, crashed or cannot connect now.

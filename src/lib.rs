@@ -5,22 +5,27 @@
 //!
 //! * [`Client`] holds a pool of connections; [`Client::chat_completion`] and
 //!   [`Client::chat_completion_stream`] are its verbs.
-//! * `database` connects, keeps connections, and knows which dialect a database speaks.
-//! * `native` and `postgresml` are the two dialects: where SQL is written.
+//! * `request` and `options` are what a caller passes in.
 //! * `stream` is what a caller reads: rows, each with one chunk or several.
+//! * `database` is a pool of connections, and runs statements on them.
+//! * `dialect` finds out what a database speaks, and has the SQL for it: our extension's, or
+//!   PostgresML's.
 //!
 //! The feature `python` adds `pgml._pgml`, the extension module of the Python package.
 
 mod client;
 mod database;
+mod dialect;
 mod error;
-mod native;
-mod postgresml;
+mod options;
+mod request;
 mod stream;
 
 #[cfg(feature = "python")]
 mod python;
 
-pub use client::{Client, Options, Request, Streaming};
+pub use client::Client;
 pub use error::{Error, Kind, Result};
+pub use options::{Options, Streaming};
+pub use request::{Request, Secret};
 pub use stream::{ChatStream, Row};

@@ -68,13 +68,13 @@ impl Row {
 }
 
 /// Where a running request puts its rows.
-pub(crate) struct Rows {
+pub(crate) struct RowSender {
     sender: mpsc::UnboundedSender<Result<Row>>,
     room: Arc<Semaphore>,
     started: AtomicBool,
 }
 
-impl Rows {
+impl RowSender {
     /// Hands a row to the reader. False when nobody reads any more.
     pub async fn push(&self, row: Row) -> bool {
         self.started.store(true, Ordering::Relaxed);
@@ -105,12 +105,12 @@ impl ChatStream {
     /// those before, and so that any executor (asyncio among them) can wait for them.
     pub(crate) fn spawn<F, R>(request: F) -> ChatStream
     where
-        F: FnOnce(Rows) -> R,
+        F: FnOnce(RowSender) -> R,
         R: Future<Output = Result<()>> + Send + 'static,
     {
         let (sender, receiver) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(WAITING_BYTES));
-        let rows = Rows { sender: sender.clone(), room: room.clone(), started: AtomicBool::new(false) };
+        let rows = RowSender { sender: sender.clone(), room: room.clone(), started: AtomicBool::new(false) };
         let running = request(rows);
         tokio::spawn(async move {
             let result = tokio::select! {

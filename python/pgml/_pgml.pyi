@@ -11,7 +11,7 @@ __all__ = [
     "ChatCompletionStream",
     "Client",
     "LoopWaker",
-    "Step",
+    "PendingResult",
     "__version__",
 ]
 
@@ -71,7 +71,7 @@ class LoopWaker:
     def drain(self) -> None: ...
 
 @final
-class Step:
+class PendingResult:
     def __await__(self) -> Iterator[Any]: ...
     def __iter__(self) -> Iterator[Any]: ...
     def __next__(self) -> Any: ...

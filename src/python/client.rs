@@ -12,7 +12,7 @@ use super::logging;
 use super::objects::ObjectKind;
 use super::request;
 use super::runtime;
-use super::stream::{ChatCompletionStream, Goal, Step, Steps};
+use super::stream::{Awaited, ChatCompletionStream, PendingRequest, PendingResult};
 use super::wake::{block_on, lock};
 use crate::{Client as Core, Options, Request, Streaming};
 
@@ -36,17 +36,17 @@ impl Drop for Client {
 }
 
 impl Client {
-    fn start(&self, py: Python<'_>, request: Request, kind: ObjectKind) -> PyResult<Arc<Steps>> {
+    fn start(&self, py: Python<'_>, request: Request, kind: ObjectKind) -> PyResult<Arc<PendingRequest>> {
         logging::refresh_level(py)?;
         let runtime = runtime::handle()?;
         let _entered = runtime.enter();
-        Ok(Steps::new(self.core(py)?.start(request, matches!(kind, ObjectKind::Chunk)), kind))
+        Ok(PendingRequest::new(self.core(py)?.start(request, matches!(kind, ObjectKind::Chunk)), kind))
     }
 
-    fn list_models(&self, py: Python<'_>, timeout: f64) -> PyResult<Arc<Steps>> {
+    fn list_models(&self, py: Python<'_>, timeout: f64) -> PyResult<Arc<PendingRequest>> {
         let runtime = runtime::handle()?;
         let _entered = runtime.enter();
-        Ok(Steps::new(self.core(py)?.models(seconds("timeout", timeout)?), ObjectKind::Models))
+        Ok(PendingRequest::new(self.core(py)?.models(seconds("timeout", timeout)?), ObjectKind::Models))
     }
 
     fn core(&self, py: Python<'_>) -> PyResult<Core> {
@@ -106,8 +106,8 @@ impl Client {
         max_retries: u32,
     ) -> PyResult<Py<PyAny>> {
         let request = request(parameters, timeout, max_retries)?;
-        let steps = self.start(py, request, ObjectKind::Completion)?;
-        block_on(py, |context| steps.poll_only(py, context))?
+        let pending = self.start(py, request, ObjectKind::Completion)?;
+        block_on(py, |context| pending.poll_only(py, context))?
     }
 
     /// An awaitable of one completion.
@@ -117,9 +117,9 @@ impl Client {
         parameters: &Bound<'_, PyDict>,
         timeout: f64,
         max_retries: u32,
-    ) -> PyResult<Step> {
+    ) -> PyResult<PendingResult> {
         let request = request(parameters, timeout, max_retries)?;
-        Ok(Step::new(self.start(py, request, ObjectKind::Completion)?, Goal::Only))
+        Ok(PendingResult::new(self.start(py, request, ObjectKind::Completion)?, Awaited::Only))
     }
 
     /// A stream of chunks, once the first is there.
@@ -130,9 +130,9 @@ impl Client {
         timeout: f64,
         max_retries: u32,
     ) -> PyResult<ChatCompletionStream> {
-        let steps = self.start(py, request(parameters, timeout, max_retries)?, ObjectKind::Chunk)?;
-        block_on(py, |context| steps.poll_first(py, context))??;
-        Ok(ChatCompletionStream(steps))
+        let pending = self.start(py, request(parameters, timeout, max_retries)?, ObjectKind::Chunk)?;
+        block_on(py, |context| pending.poll_first(py, context))??;
+        Ok(ChatCompletionStream(pending))
     }
 
     /// An awaitable of a stream of chunks.
@@ -142,20 +142,20 @@ impl Client {
         parameters: &Bound<'_, PyDict>,
         timeout: f64,
         max_retries: u32,
-    ) -> PyResult<Step> {
+    ) -> PyResult<PendingResult> {
         let request = request(parameters, timeout, max_retries)?;
-        Ok(Step::new(self.start(py, request, ObjectKind::Chunk)?, Goal::Stream))
+        Ok(PendingResult::new(self.start(py, request, ObjectKind::Chunk)?, Awaited::Stream))
     }
 
     /// OpenAI's list of models: those that the current role can call.
     fn models(&self, py: Python<'_>, timeout: f64) -> PyResult<Py<PyAny>> {
-        let steps = self.list_models(py, timeout)?;
-        block_on(py, |context| steps.poll_only(py, context))?
+        let pending = self.list_models(py, timeout)?;
+        block_on(py, |context| pending.poll_only(py, context))?
     }
 
     /// An awaitable of the list of models.
-    fn models_async(&self, py: Python<'_>, timeout: f64) -> PyResult<Step> {
-        Ok(Step::new(self.list_models(py, timeout)?, Goal::Only))
+    fn models_async(&self, py: Python<'_>, timeout: f64) -> PyResult<PendingResult> {
+        Ok(PendingResult::new(self.list_models(py, timeout)?, Awaited::Only))
     }
 
     /// Closes the connections of this process.

@@ -71,7 +71,7 @@ impl Subscriber for ToPython {
         event.record(&mut text);
         let message = text.message + &text.fields;
         let level = python_level(event.metadata().level());
-        let _way = process::set_out();
+        let _reentry = process::reenter_gil();
         // None while the interpreter ends: then nobody is interested any more.
         Python::try_attach(|py| {
             let logged =

@@ -3,7 +3,8 @@
 //! * [`client`]: the class `Client`, what the Python package calls.
 //! * [`request`]: Python objects to JSON, once a request.
 //! * [`objects`]: JSON to Python objects, once a chunk.
-//! * [`stream`]: the two iterators over one step function, and the awaitable of a step.
+//! * [`stream`]: a synchronous and an asynchronous iterator over one function, and the awaitable of
+//!   one result.
 //! * [`wake`]: how a thread or an event loop waits for a row.
 //! * [`process`]: what fork and exit mean for them.
 //! * [`errors`]: errors as Python exceptions.
@@ -28,7 +29,7 @@ mod _pgml {
     #[pymodule_export]
     use super::client::Client;
     #[pymodule_export]
-    use super::stream::{AsyncChatCompletionStream, ChatCompletionStream, Step};
+    use super::stream::{AsyncChatCompletionStream, ChatCompletionStream, PendingResult};
     #[pymodule_export]
     use super::wake::LoopWaker;
     use super::*;

@@ -11,10 +11,10 @@ use pyo3::types::IntoPyDict;
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
 /// The threads that are on their way back to the GIL, and whether any more may set out.
-static RETURNING: AtomicUsize = AtomicUsize::new(0);
+static REENTERING: AtomicUsize = AtomicUsize::new(0);
 const CLOSED: usize = 1 << (usize::BITS - 1);
 /// The thread that ends the interpreter.
-static LAST: OnceLock<ThreadId> = OnceLock::new();
+static FINALIZER: OnceLock<ThreadId> = OnceLock::new();
 
 /// Which process this is, among its ancestors: cheaper to ask than its id.
 pub fn generation() -> u32 {
@@ -22,35 +22,37 @@ pub fn generation() -> u32 {
 }
 
 /// A thread's way back to the GIL, which ends when this is dropped.
-pub struct Return(());
+pub struct GilReentry(());
 
 /// To be called before the GIL is taken again. At the end of the interpreter it does not return.
 ///
 /// Python before 3.14 ends a thread that asks for the GIL too late by unwinding its stack. Rust's
 /// frames on it do not bear that: the process would crash. Newer Pythons stop it, as this does.
-pub fn set_out() -> Return {
-    if RETURNING.fetch_add(1, Ordering::SeqCst) & CLOSED != 0 && LAST.get() != Some(&thread::current().id()) {
-        RETURNING.fetch_sub(1, Ordering::SeqCst);
+pub fn reenter_gil() -> GilReentry {
+    if REENTERING.fetch_add(1, Ordering::SeqCst) & CLOSED != 0
+        && FINALIZER.get() != Some(&thread::current().id())
+    {
+        REENTERING.fetch_sub(1, Ordering::SeqCst);
         loop {
             thread::park();
         }
     }
-    Return(())
+    GilReentry(())
 }
 
-impl Drop for Return {
+impl Drop for GilReentry {
     fn drop(&mut self) {
-        RETURNING.fetch_sub(1, Ordering::SeqCst);
+        REENTERING.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 #[pyfunction]
 fn at_exit(py: Python<'_>) {
-    LAST.get_or_init(|| thread::current().id());
-    RETURNING.fetch_or(CLOSED, Ordering::SeqCst);
+    FINALIZER.get_or_init(|| thread::current().id());
+    REENTERING.fetch_or(CLOSED, Ordering::SeqCst);
     // Whoever is on the way gets what it came for: soon, since the GIL is free meanwhile.
     py.detach(|| {
-        while RETURNING.load(Ordering::SeqCst) != CLOSED {
+        while REENTERING.load(Ordering::SeqCst) != CLOSED {
             thread::yield_now();
         }
     });
@@ -60,7 +62,7 @@ fn at_exit(py: Python<'_>) {
 fn after_fork_in_child() {
     FORKS.fetch_add(1, Ordering::Relaxed);
     // Only the thread that forked lives on, and it has the GIL.
-    RETURNING.store(0, Ordering::SeqCst);
+    REENTERING.store(0, Ordering::SeqCst);
 }
 
 /// Lets Python tell of its end and of forks.

@@ -9,8 +9,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple};
 
-use crate::Request;
-use crate::client::Secret;
+use crate::{Request, Secret};
 
 /// How many arrays and objects may stand inside each other: as many as serde_json reads, which is
 /// what the request goes through next.

@@ -1,4 +1,4 @@
-//! Streams for Python: two iterators over one step function.
+//! Streams for Python: a synchronous and an asynchronous iterator over one function.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -16,7 +16,7 @@ use super::wake::{block_on, future, lock};
 use crate::{ChatStream, Error, Kind};
 
 /// A request under way, as Python sees it.
-pub struct Steps {
+pub struct PendingRequest {
     kind: ObjectKind,
     /// The process that runs the request: a child made by fork has no thread that would.
     generation: u32,
@@ -31,9 +31,9 @@ struct State {
     waiting: Option<Waker>,
 }
 
-impl Steps {
-    pub fn new(rows: ChatStream, kind: ObjectKind) -> Arc<Steps> {
-        Arc::new(Steps {
+impl PendingRequest {
+    pub fn new(rows: ChatStream, kind: ObjectKind) -> Arc<PendingRequest> {
+        Arc::new(PendingRequest {
             kind,
             generation: process::generation(),
             state: Mutex::new(State { rows: Some(rows), objects: Objects::None, waiting: None }),
@@ -132,7 +132,7 @@ impl Steps {
     }
 }
 
-impl Drop for Steps {
+impl Drop for PendingRequest {
     fn drop(&mut self) {
         if self.is_inherited() {
             // To drop them would be to tell the parent's runtime, whose locks may be held for ever.
@@ -148,7 +148,7 @@ impl Drop for Steps {
 /// iterator, ends the generation in the engine. A stream that breaks half-way raises an
 /// exception of ``pgml.APIError``; it never ends as if it were complete.
 #[pyclass(frozen, module = "pgml")]
-pub struct ChatCompletionStream(pub Arc<Steps>);
+pub struct ChatCompletionStream(pub Arc<PendingRequest>);
 
 #[pymethods]
 impl ChatCompletionStream {
@@ -182,7 +182,7 @@ impl ChatCompletionStream {
 /// the engine. A stream that breaks half-way raises an exception of ``pgml.APIError``; it never
 /// ends as if it were complete.
 #[pyclass(frozen, module = "pgml")]
-pub struct AsyncChatCompletionStream(pub Arc<Steps>);
+pub struct AsyncChatCompletionStream(pub Arc<PendingRequest>);
 
 #[pymethods]
 impl AsyncChatCompletionStream {
@@ -190,33 +190,33 @@ impl AsyncChatCompletionStream {
         slf
     }
 
-    fn __anext__(&self) -> Step {
-        Step::new(self.0.clone(), Goal::Chunk)
+    fn __anext__(&self) -> PendingResult {
+        PendingResult::new(self.0.clone(), Awaited::Chunk)
     }
 
-    fn __aenter__(slf: Bound<'_, Self>) -> Step {
-        Step::new(slf.get().0.clone(), Goal::Value(slf.into_any().unbind()))
+    fn __aenter__(slf: Bound<'_, Self>) -> PendingResult {
+        PendingResult::new(slf.get().0.clone(), Awaited::Value(slf.into_any().unbind()))
     }
 
     #[pyo3(signature = (*_exception))]
-    fn __aexit__(&self, _exception: &Bound<'_, PyTuple>, py: Python<'_>) -> Step {
+    fn __aexit__(&self, _exception: &Bound<'_, PyTuple>, py: Python<'_>) -> PendingResult {
         self.aclose(py)
     }
 
     /// End the generation. Closing a stream that has ended does nothing.
-    fn aclose(&self, py: Python<'_>) -> Step {
+    fn aclose(&self, py: Python<'_>) -> PendingResult {
         self.0.close(py);
-        Step::new(self.0.clone(), Goal::Value(py.None()))
+        PendingResult::new(self.0.clone(), Awaited::Value(py.None()))
     }
 
     /// As ``aclose``, under the name that the openai package also has.
-    fn close(&self, py: Python<'_>) -> Step {
+    fn close(&self, py: Python<'_>) -> PendingResult {
         self.aclose(py)
     }
 }
 
-/// What a step is awaited for.
-pub enum Goal {
+/// What is being awaited.
+pub enum Awaited {
     /// The next chunk.
     Chunk,
     /// The only object of a request that has one.
@@ -227,39 +227,39 @@ pub enum Goal {
     Value(Py<PyAny>),
 }
 
-/// The awaitable of one step. It completes at once, without the event loop, while chunks are there.
+/// The awaitable of one result. While chunks are buffered it completes without the event loop.
 #[pyclass(frozen, module = "pgml._pgml")]
-pub struct Step {
-    steps: Arc<Steps>,
-    goal: Goal,
+pub struct PendingResult {
+    pending: Arc<PendingRequest>,
+    awaited: Awaited,
     /// The iterator of the future that is being waited for.
     waiting: Mutex<Option<Py<PyAny>>>,
 }
 
-impl Step {
-    pub fn new(steps: Arc<Steps>, goal: Goal) -> Step {
-        Step { steps, goal, waiting: Mutex::new(None) }
+impl PendingResult {
+    pub fn new(pending: Arc<PendingRequest>, awaited: Awaited) -> PendingResult {
+        PendingResult { pending, awaited, waiting: Mutex::new(None) }
     }
 
-    /// The value of the goal, or nothing if it has to be waited for.
+    /// The value, if it is there already.
     fn poll(&self, py: Python<'_>, context: &mut Context<'_>) -> Poll<PyResult<Py<PyAny>>> {
-        match &self.goal {
-            Goal::Chunk => self
-                .steps
+        match &self.awaited {
+            Awaited::Chunk => self
+                .pending
                 .poll(py, context)
                 .map(|step| step?.ok_or_else(|| PyStopAsyncIteration::new_err(()))),
-            Goal::Only => self.steps.poll_only(py, context),
-            Goal::Stream => self.steps.poll_first(py, context).map(|first| {
+            Awaited::Only => self.pending.poll_only(py, context),
+            Awaited::Stream => self.pending.poll_first(py, context).map(|first| {
                 first?;
-                Ok(Py::new(py, AsyncChatCompletionStream(self.steps.clone()))?.into_any())
+                Ok(Py::new(py, AsyncChatCompletionStream(self.pending.clone()))?.into_any())
             }),
-            Goal::Value(value) => Poll::Ready(Ok(value.clone_ref(py))),
+            Awaited::Value(value) => Poll::Ready(Ok(value.clone_ref(py))),
         }
     }
 }
 
 #[pymethods]
-impl Step {
+impl PendingResult {
     fn __await__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
         slf
     }
@@ -306,7 +306,7 @@ impl Step {
         value: Option<Bound<'_, PyAny>>,
         _traceback: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        self.steps.close(py);
+        self.pending.close(py);
         match value {
             Some(value) if !value.is_none() => Err(PyErr::from_value(value)),
             _ => Err(PyErr::from_value(kind)),
@@ -315,6 +315,6 @@ impl Step {
 
     /// As throw, when the coroutine that waits is closed.
     fn close(&self, py: Python<'_>) {
-        self.steps.close(py);
+        self.pending.close(py);
     }
 }

@@ -38,11 +38,11 @@ pub fn block_on<T>(py: Python<'_>, mut poll: impl FnMut(&mut Context<'_>) -> Pol
         if let Poll::Ready(value) = poll(&mut context) {
             return Ok(value);
         }
-        let returning = py.detach(|| {
+        let reentry = py.detach(|| {
             thread::park_timeout(SIGNAL_INTERVAL);
-            process::set_out()
+            process::reenter_gil()
         });
-        drop(returning);
+        drop(reentry);
         py.check_signals()?;
     }
 }
@@ -54,10 +54,10 @@ pub fn block_on<T>(py: Python<'_>, mut poll: impl FnMut(&mut Context<'_>) -> Pol
 pub struct LoopWaker {
     /// What the loop watches.
     receiver: UnixStream,
-    bell: Arc<Bell>,
+    notifier: Arc<LoopNotifier>,
 }
 
-struct Bell {
+struct LoopNotifier {
     sender: UnixStream,
     /// The futures whose rows have come.
     ready: Mutex<Vec<Py<PyAny>>>,
@@ -70,7 +70,7 @@ impl LoopWaker {
         let (sender, receiver) = UnixStream::pair()?;
         sender.set_nonblocking(true)?;
         receiver.set_nonblocking(true)?;
-        Ok(LoopWaker { receiver, bell: Arc::new(Bell { sender, ready: Mutex::default() }) })
+        Ok(LoopWaker { receiver, notifier: Arc::new(LoopNotifier { sender, ready: Mutex::default() }) })
     }
 
     /// The descriptor for `loop.add_reader`.
@@ -82,7 +82,7 @@ impl LoopWaker {
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
         let mut bytes = [0; 64];
         while matches!((&self.receiver).read(&mut bytes), Ok(count) if count == bytes.len()) {}
-        let ready = std::mem::take(&mut *lock(&self.bell.ready));
+        let ready = std::mem::take(&mut *lock(&self.notifier.ready));
         for future in ready {
             let future = future.bind(py);
             // A cancelled future is done already.
@@ -94,22 +94,22 @@ impl LoopWaker {
     }
 }
 
-/// Completes one future, through the bell of its loop.
-struct Ring {
-    bell: Arc<Bell>,
+/// Completes one future, through the notifier of its event loop.
+struct FutureWaker {
+    notifier: Arc<LoopNotifier>,
     future: Mutex<Option<Py<PyAny>>>,
 }
 
-impl Wake for Ring {
+impl Wake for FutureWaker {
     fn wake(self: Arc<Self>) {
         let Some(future) = lock(&self.future).take() else { return };
         let first = {
-            let mut ready = lock(&self.bell.ready);
+            let mut ready = lock(&self.notifier.ready);
             ready.push(future);
             ready.len() == 1
         };
-        // A full socket is a bell that rings already.
-        if first && let Err(error) = (&self.bell.sender).write(&[1]) {
+        // A full socket wakes the loop already.
+        if first && let Err(error) = (&self.notifier.sender).write(&[1]) {
             debug_assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::BrokenPipe));
         }
     }
@@ -121,8 +121,11 @@ pub fn future(py: Python<'_>) -> PyResult<(Py<PyAny>, Waker)> {
     let (event_loop, waker): (Bound<'_, PyAny>, Bound<'_, LoopWaker>) =
         LOOP_WAKER.import(py, "pgml._loop", "running_loop")?.call0()?.extract()?;
     let future = event_loop.call_method0("create_future")?.unbind();
-    let ring = Ring { bell: waker.get().bell.clone(), future: Mutex::new(Some(future.clone_ref(py))) };
-    Ok((future, Waker::from(Arc::new(ring))))
+    let waker = FutureWaker {
+        notifier: waker.get().notifier.clone(),
+        future: Mutex::new(Some(future.clone_ref(py))),
+    };
+    Ok((future, Waker::from(Arc::new(waker))))
 }
 
 /// A lock whose holder panicked still guards data that is whole: it is only ever replaced.

@@ -4,43 +4,42 @@
 //! words. It tells neither why a text ended nor how many tokens it has: `finish_reason` and
 //! `usage` are null here, and not invented.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pgml_protocol::Request as Checked;
+use pgml_protocol::Request as CheckedRequest;
 use pgml_protocol::error::sqlstate;
 use serde_json::{Map, Value, json};
-use sqlx::postgres::{PgArguments, PgConnection, PgRow};
+use sqlx::Postgres;
+use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, Executor, Postgres};
 
-use crate::client::Request;
+use super::cursor::{self, Cursor};
 use crate::database::{Statement, within};
 use crate::error::{Error, Kind, Result};
-use crate::stream::{Row, Rows};
+use crate::request::Request;
+use crate::stream::{Row, RowSender};
 
 const COMPLETION: &str = "SELECT pgml.transform(task => $1::jsonb, args => $2::jsonb, inputs => $3::jsonb[])";
 const CURSOR: &str = "DECLARE c NO SCROLL CURSOR FOR SELECT pgml.transform_stream(task => $1::jsonb, args => $2::jsonb, inputs => $3::jsonb[])";
 /// Transformers stops after 20 tokens if it is not told otherwise; PostgresML's own SDK says 1000.
 const DEFAULT_MAX_NEW_TOKENS: u64 = 1000;
 
-/// Rows fetched at a time, at most.
-const MAX_BATCH: u32 = 256;
-
-pub(crate) struct Completion {
+pub(super) struct Transform {
     arguments: Arguments,
     reply: Reply,
     stream: bool,
     timeout: Duration,
 }
 
-impl Completion {
+impl Transform {
     /// Checks the request, since no extension of ours will.
-    pub fn new(request: &Request, stream: bool) -> Result<Completion> {
-        let body = serde_json::from_str(&request.body)
-            .map_err(|error| Error::new(Kind::Configuration, format!("the request is no JSON: {error}")))?;
-        let checked = Checked::parse(body)?;
+    pub fn new(request: &Request, stream: bool) -> Result<Transform> {
+        let body = serde_json::from_str(&request.body).map_err(|error| {
+            Error::new(Kind::Configuration, format!("the request is not valid JSON: {error}"))
+        })?;
+        let checked = CheckedRequest::parse(body)?;
         let token = request.token.as_ref().map(|token| token.0.as_str());
-        Ok(Completion {
+        Ok(Transform {
             arguments: Arguments::new(&checked, token)?,
             reply: Reply::new(&checked, request.id.clone()),
             stream,
@@ -49,14 +48,14 @@ impl Completion {
     }
 }
 
-impl Statement for Completion {
-    async fn run(&self, connection: &mut PgConnection, rows: &Rows) -> Result<bool> {
+impl Statement for Transform {
+    async fn run(&self, connection: &mut PgConnection, rows: &RowSender) -> Result<bool> {
         if self.stream { self.stream(connection, rows).await } else { self.whole(connection, rows).await }
     }
 }
 
-impl Completion {
-    async fn whole(&self, connection: &mut PgConnection, rows: &Rows) -> Result<bool> {
+impl Transform {
+    async fn whole(&self, connection: &mut PgConnection, rows: &RowSender) -> Result<bool> {
         let query = self.arguments.bind(sqlx::query(COMPLETION));
         let row = within(self.timeout, query.fetch_one(connection)).await?;
         let choices: Vec<Value> = texts(&Row::received(row)?)?
@@ -69,9 +68,9 @@ impl Completion {
         Ok(rows.push(self.reply.row("chat.completion", choices, true)).await)
     }
 
-    async fn stream(&self, connection: &mut PgConnection, rows: &Rows) -> Result<bool> {
+    async fn stream(&self, connection: &mut PgConnection, rows: &RowSender) -> Result<bool> {
         let query = self.arguments.bind(sqlx::query(CURSOR));
-        let mut cursor = within(self.timeout, Cursor::declare(connection, query, MAX_BATCH)).await?;
+        let mut cursor = within(self.timeout, Cursor::declare(connection, query, cursor::MAX_BATCH)).await?;
         let mut roles_sent = vec![false; self.reply.n];
         while let Some(batch) = within(self.timeout, cursor.fetch()).await? {
             for row in batch {
@@ -118,7 +117,7 @@ struct Reply {
 }
 
 impl Reply {
-    fn new(request: &Checked, id: String) -> Reply {
+    fn new(request: &CheckedRequest, id: String) -> Reply {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Reply { id, created: now.as_secs(), model: request.model.clone(), n: request.n }
     }
@@ -143,7 +142,7 @@ struct Arguments {
 }
 
 impl Arguments {
-    fn new(request: &Checked, token: Option<&str>) -> Result<Arguments> {
+    fn new(request: &CheckedRequest, token: Option<&str>) -> Result<Arguments> {
         let mut task = request.model_options.clone();
         task.insert("task".into(), "conversational".into());
         task.insert("model".into(), request.model.clone().into());
@@ -164,7 +163,7 @@ impl Arguments {
 }
 
 /// A request's parameters in the words of transformers' `generate`.
-fn args(request: &Checked) -> Result<Map<String, Value>> {
+fn args(request: &CheckedRequest) -> Result<Map<String, Value>> {
     let mut args = Map::new();
     let mut max_new_tokens = DEFAULT_MAX_NEW_TOKENS.into();
     for (name, value) in &request.parameters {
@@ -204,102 +203,13 @@ fn unsupported(name: &str) -> Error {
     pgml_protocol::Error { param: Some(name.into()), ..error }.hint("The extension pgml 2 can.").into()
 }
 
-/// A cursor that fetches as many rows at a time as come within about one round trip: one by one
-/// while the model is slower than the network, many when it is faster.
-pub(crate) struct Cursor<'c> {
-    connection: &'c mut PgConnection,
-    round_trip: Duration,
-    batch: u32,
-    max_batch: u32,
-    ended: bool,
-}
-
-impl<'c> Cursor<'c> {
-    /// Opens a transaction, and in it the cursor `c` by the DECLARE given. Fetches at most
-    /// `max_batch` rows at a time.
-    pub async fn declare(
-        connection: &'c mut PgConnection,
-        declare: Query<'_, Postgres, PgArguments>,
-        max_batch: u32,
-    ) -> Result<Cursor<'c>> {
-        let start = Instant::now();
-        connection.execute("BEGIN READ ONLY").await?;
-        let round_trip = start.elapsed();
-        let mut cursor = Cursor { connection, round_trip, batch: 1, max_batch, ended: false };
-        match declare.execute(&mut *cursor.connection).await {
-            Ok(_) => Ok(cursor),
-            Err(error) => Err(cursor.fail(error).await),
-        }
-    }
-
-    /// The next rows; `None` after the last.
-    pub async fn fetch(&mut self) -> Result<Option<Vec<PgRow>>> {
-        if self.ended {
-            return Ok(None);
-        }
-        let start = Instant::now();
-        let fetch = sqlx::raw_sql(AssertSqlSafe(format!("FETCH {} FROM c", self.batch)));
-        let rows = match fetch.fetch_all(&mut *self.connection).await {
-            Ok(rows) => rows,
-            Err(error) => return Err(self.fail(error).await),
-        };
-        self.ended = rows.len() < self.batch as usize;
-        self.batch = next_batch(self.batch, start.elapsed(), self.round_trip).min(self.max_batch);
-        Ok((!rows.is_empty()).then_some(rows))
-    }
-
-    pub async fn close(self) -> Result<()> {
-        self.connection.execute("COMMIT").await?;
-        Ok(())
-    }
-
-    /// Leaves the failed transaction, so that the connection can be used again.
-    async fn fail(&mut self, error: sqlx::Error) -> Error {
-        let error = Error::from(error);
-        if error.spoils_connection() {
-            return error;
-        }
-        match self.connection.execute("ROLLBACK").await {
-            Ok(_) => error,
-            // The connection is gone as well: the first error is still the one to tell, and its
-            // kind keeps the connection from being used again.
-            Err(_) => Error { kind: Kind::Connection, ..error },
-        }
-    }
-}
-
-fn next_batch(batch: u32, took: Duration, round_trip: Duration) -> u32 {
-    let making = took.saturating_sub(round_trip).as_secs_f64() / f64::from(batch);
-    let fits = if making > 0.0 { round_trip.as_secs_f64() / making } else { f64::from(MAX_BATCH) };
-    // At most double: one fast answer proves little.
-    (fits as u32).clamp(1, MAX_BATCH).min(batch * 2)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn milliseconds(count: u64) -> Duration {
-        Duration::from_millis(count)
-    }
-
-    #[test]
-    fn a_slow_model_is_read_row_by_row() {
-        assert_eq!(next_batch(1, milliseconds(51), milliseconds(1)), 1);
-        assert_eq!(next_batch(8, milliseconds(401), milliseconds(1)), 1);
-    }
-
-    #[test]
-    fn a_fast_model_is_read_in_growing_batches() {
-        assert_eq!(next_batch(1, milliseconds(20), milliseconds(20)), 2);
-        assert_eq!(next_batch(200, milliseconds(20), milliseconds(20)), MAX_BATCH);
-        // Ten rows in a round trip's time.
-        assert_eq!(next_batch(10, milliseconds(40), milliseconds(20)), 10);
-    }
-
     #[test]
     fn parameters_are_said_in_transformers_words() {
-        let request = Checked::parse(json!({
+        let request = CheckedRequest::parse(json!({
             "model": {"model": "m", "revision": "main"}, "messages": [{"role": "user", "content": "hi"}],
             "max_tokens": 5, "temperature": 0, "n": 2, "chat_template": "{{ messages }}", "top_p": 0.5,
         }))
@@ -320,7 +230,7 @@ mod tests {
 
     #[test]
     fn what_postgresml_cannot_do_is_refused_by_name() {
-        let request = Checked::parse(json!({
+        let request = CheckedRequest::parse(json!({
             "model": "m", "messages": [{"role": "user", "content": "hi"}], "logit_bias": {"1": 2},
         }))
         .unwrap();

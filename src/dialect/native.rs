@@ -6,11 +6,12 @@ use futures_util::TryStreamExt;
 use sqlx::postgres::PgConnection;
 use tracing::warn;
 
-use crate::client::{Request, Streaming};
+use super::cursor::Cursor;
 use crate::database::{Statement, within};
 use crate::error::Result;
-use crate::postgresml::Cursor;
-use crate::stream::{Row, Rows};
+use crate::options::Streaming;
+use crate::request::Request;
+use crate::stream::{Row, RowSender};
 
 /// json, not jsonb, which would forget the order of a JSON schema's properties.
 const COMPLETION: &str = "SELECT pgml.chat_completion($1::json, $2)";
@@ -21,14 +22,14 @@ const CURSOR: &str = "DECLARE c NO SCROLL CURSOR FOR SELECT pgml.chat_completion
 
 const MODELS: &str = include_str!("models.sql");
 
-pub(crate) struct Completion<'a> {
+pub(super) struct ChatCompletion<'a> {
     pub request: &'a Request,
     pub stream: bool,
     pub streaming: Streaming,
 }
 
-impl Statement for Completion<'_> {
-    async fn run(&self, connection: &mut PgConnection, rows: &Rows) -> Result<bool> {
+impl Statement for ChatCompletion<'_> {
+    async fn run(&self, connection: &mut PgConnection, rows: &RowSender) -> Result<bool> {
         match (self.stream, self.streaming) {
             (true, Streaming::Cursor) => cursor(connection, self.request, rows).await,
             (true, Streaming::Push) => push(connection, STREAM, self.request, rows).await,
@@ -41,7 +42,7 @@ async fn push(
     connection: &mut PgConnection,
     sql: &'static str,
     request: &Request,
-    rows: &Rows,
+    rows: &RowSender,
 ) -> Result<bool> {
     let mut received = sqlx::query(sql).bind(&request.body).bind(&request.id).fetch(connection);
     let mut pace = Pace::begin();
@@ -61,7 +62,7 @@ async fn push(
     Ok(true)
 }
 
-async fn cursor(connection: &mut PgConnection, request: &Request, rows: &Rows) -> Result<bool> {
+async fn cursor(connection: &mut PgConnection, request: &Request, rows: &RowSender) -> Result<bool> {
     let query = sqlx::query(CURSOR).bind(&request.body).bind(&request.id);
     // One row has all the chunks that are there.
     let mut cursor = within(request.timeout, Cursor::declare(connection, query, 1)).await?;
@@ -109,12 +110,12 @@ impl Pace {
 }
 
 /// The models that the current role can call.
-pub(crate) struct Models {
+pub(super) struct Models {
     pub timeout: Duration,
 }
 
 impl Statement for Models {
-    async fn run(&self, connection: &mut PgConnection, rows: &Rows) -> Result<bool> {
+    async fn run(&self, connection: &mut PgConnection, rows: &RowSender) -> Result<bool> {
         let row = within(self.timeout, sqlx::query(MODELS).fetch_one(connection)).await?;
         Ok(rows.push(Row::received(row)?).await)
     }
