@@ -4,7 +4,6 @@ use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=src/shim.c");
-    println!("cargo::rerun-if-changed=src/requests.c");
     println!("cargo::rerun-if-env-changed=PGRX_PG_CONFIG_PATH");
     let pg_config = std::env::var("PGRX_PG_CONFIG_PATH").expect(
         "PGRX_PG_CONFIG_PATH must name the pg_config of the server to build for (`make extension` sets it)",
@@ -15,7 +14,7 @@ fn main() {
         .unwrap_or_else(|error| panic!("cannot run {pg_config}: {error}"));
     let include = String::from_utf8(output.stdout).expect("pg_config prints a path in UTF-8");
     cc::Build::new()
-        .files(["src/shim.c", "src/requests.c"])
+        .file("src/shim.c")
         .include(include.trim())
         .flag("-Wno-unused-parameter")
         .compile("pgml_shim");

@@ -117,13 +117,18 @@ impl Engine {
         format!("engine {:?}", self.server)
     }
 
+    /// What the model of this engine is called in a backend's memory of it.
+    pub fn model_key(&self) -> String {
+        format!("{} {} {}", self.uri, self.unix_socket.as_deref().unwrap_or_default(), self.model)
+    }
+
     pub fn cannot_connect(&self, problem: &dyn Display) -> Error {
         Error::new(Kind::CannotConnect, format!("cannot connect to {}: {problem}", self.label()))
             .hint("Is the engine running, and does the server's base_url name it?")
     }
 
-    /// Says which engine an error came from, and makes sure that no key is in it.
-    pub fn blame(&self, mut error: Error) -> Error {
+    /// Says which engine an error came from, and removes the key from it.
+    pub fn attribute_and_redact(&self, mut error: Error) -> Error {
         if !error.message.contains(&self.label()) {
             error.message = error.message.replacen("the engine", &self.label(), 1);
         }

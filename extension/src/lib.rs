@@ -5,10 +5,14 @@
 //! 1. [`completions`] and [`transform`]: the functions that SQL calls (declared in `sql/`).
 //! 2. [`engine`]: the model's engine, a foreign server, and the right to use it. [`options`]
 //!    reads and checks that server's options.
-//! 3. [`generation`]: the request's connections and the waiting for them; [`transport`] is one
-//!    such connection, [`shim`] is what Postgres itself does. [`sandbox`] renders chat templates.
+//! 3. [`prompt`]: what the engine is asked. [`sandbox`] renders a chat template, which may use the
+//!    model's [`special_tokens`].
+//! 4. [`generation`]: the request under way. It holds a set of [`connections`]; each [`connection`]
+//!    has a [`transport`] (a socket, with or without TLS) and an HTTP exchange on it. [`shim`] is
+//!    what Postgres itself does: waiting, and sending rows.
 //!
-//! [`json`] reads JSON arguments. [`requests`] shows who is being served. What the bytes on those connections mean is in the crate `pgml-protocol`.
+//! [`json`] reads JSON arguments. [`requests`] shows the requests in flight. What the bytes on a
+//! connection mean is in the crate `pgml-protocol`.
 
 use pgml_protocol::error::detail;
 use pgml_protocol::{Error, Kind};
@@ -17,13 +21,17 @@ use pgrx::prelude::*;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 mod completions;
+mod connection;
+mod connections;
 mod engine;
 mod generation;
 mod json;
 mod options;
+mod prompt;
 mod requests;
 mod sandbox;
 mod shim;
+mod special_tokens;
 mod transform;
 mod transport;
 
