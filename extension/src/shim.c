@@ -20,6 +20,7 @@
 #include "libpq/libpq.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "portability/instr_time.h"
 #include "storage/latch.h"
 #include "tcop/dest.h"
 #include "tcop/tcopprot.h"
@@ -92,9 +93,23 @@ rethrow_with_request(MemoryContext context, const char *request_id)
 	ReThrowError(error);
 }
 
+/* The milliseconds of a time limit that are left since it began. */
+static long
+time_left(instr_time begun, long timeout_ms)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, begun);
+	return Max(timeout_ms - (long) INSTR_TIME_GET_MILLISEC(now), 0);
+}
+
 /*
  * Waits until a socket is ready: true, or until the time is over: false. Raises an error when the
  * statement is cancelled, and ends the backend when its client is gone; both name the request.
+ *
+ * The time limit is a deadline: a latch that is set for another reason (a NOTIFY, say) does not
+ * extend it.
  */
 bool
 pgml_wait(WaitEventSet *set, long timeout_ms, char *request_id)
@@ -102,15 +117,17 @@ pgml_wait(WaitEventSet *set, long timeout_ms, char *request_id)
 	ErrorContextCallback context = {error_context_stack, name_request, request_id};
 	MemoryContext memory = CurrentMemoryContext;
 	WaitEvent	event;
+	instr_time	begun;
 	volatile bool ready = false;
 
+	INSTR_TIME_SET_CURRENT(begun);
 	error_context_stack = &context;
 	PG_TRY();
 	{
 		for (;;)
 		{
 			CHECK_FOR_INTERRUPTS();
-			ready = WaitEventSetWait(set, timeout_ms, &event, 1, PG_WAIT_EXTENSION) > 0;
+			ready = WaitEventSetWait(set, time_left(begun, timeout_ms), &event, 1, PG_WAIT_EXTENSION) > 0;
 			if (!ready)
 				break;
 			if (event.events & WL_LATCH_SET)
