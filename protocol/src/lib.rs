@@ -15,6 +15,7 @@
 //! * [`sse`]: server-sent events out of bytes.
 //! * [`chunk`]: an engine's chunks, as far as we read them.
 //! * [`reply`]: the engine's chunks turned into the chunks and completions that a caller gets.
+//! * [`resources`]: what a request cost.
 //! * [`logprobs`]: what an engine tells of tokens, cut to what was asked for.
 //! * [`template`]: a Jinja chat template applied to messages.
 //! * [`tool_call`]: text that has to be a tool call, shaped into one.
@@ -35,6 +36,8 @@ pub mod exchange;
 pub mod logprobs;
 #[cfg(feature = "engine")]
 pub mod reply;
+#[cfg(feature = "engine")]
+pub mod resources;
 #[cfg(feature = "engine")]
 pub mod sse;
 #[cfg(feature = "engine")]
