@@ -26,6 +26,8 @@ EXTENSION_ENV = PGRX_PG_CONFIG_PATH="$(abspath $(PG_CONFIG))" LIBCLANG_PATH="$(a
 EXTENSION = --locked -p pgml-extension --no-default-features --features pg$(PG_MAJOR) --target-dir $(EXTENSION_TARGET)
 # Of its own: cargo would build everything anew at every change between maturin's flags and these.
 EXTENSION_TARGET := target/extension
+# The library's file name carries the major version, as the control file has it.
+EXTENSION_LIBRARY = $(shell sed -n "s,^module_pathname = '.libdir/\(.*\)',\1.so,p" extension/pgml.control)
 EXTENSION_SQL = extension/pgml.control $(wildcard extension/sql/pgml--*.sql)
 PGBOUNCER := target/pgbouncer
 # Where the wheel carries the extension for the embedded server.
@@ -53,8 +55,9 @@ setup: $(VENV)/.stamp ## Make .venv with all that building and testing needs
 
 bundle: setup
 	PATH="$(abspath $(BIN)):$$PATH" $(EXTENSION_ENV) $(CARGO) zigbuild --release $(EXTENSION) --target $(TARGET).$(GLIBC)
+	rm -rf $(BUNDLED)
 	mkdir -p $(BUNDLED)/lib $(BUNDLED)/share/extension
-	install -m 755 $(EXTENSION_TARGET)/$(TARGET)/release/libpgml_extension.so $(BUNDLED)/lib/pgml.so
+	install -m 755 $(EXTENSION_TARGET)/$(TARGET)/release/libpgml_extension.so $(BUNDLED)/lib/$(EXTENSION_LIBRARY)
 	install -m 644 $(EXTENSION_SQL) $(BUNDLED)/share/extension
 
 wheel: bundle ## Build the wheel, the extension for the embedded server in it, into dist/
@@ -141,9 +144,10 @@ bench: develop ## Measure against peers, side by side: a table, and benches/resu
 	$(BIN)/python benches/run.py
 
 install-extension: setup ## Build the extension and install it into the server of PG_CONFIG=…
+	extension/may-install $(PG_CONFIG) $(EXTENSION_LIBRARY) "$(DESTDIR)"
 	$(EXTENSION_ENV) $(CARGO) build --release $(EXTENSION)
 	install -d "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)" "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension"
-	install -m 755 $(EXTENSION_TARGET)/release/libpgml_extension.so "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)/pgml.so"
+	install -m 755 $(EXTENSION_TARGET)/release/libpgml_extension.so "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)/$(EXTENSION_LIBRARY)"
 	install -m 644 $(EXTENSION_SQL) "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension"
 	@echo "Installed. In a database of that server: CREATE EXTENSION pgml;"
 

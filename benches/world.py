@@ -134,7 +134,7 @@ def world() -> Iterator[World]:
         yield World(
             url=status.url,
             base_url=f"http://127.0.0.1:{engine}/v1",
-            far_url=f"postgresql://pgml@127.0.0.1:{database}/pgml?sslmode=disable",
+            far_url=f"postgresql://postgres@127.0.0.1:{database}/pgml?sslmode=disable",
             far_base_url=f"http://127.0.0.1:{far_engine}/v1",
             socket=model_socket,
             versions=status.versions,

@@ -171,7 +171,7 @@ def role(admin: psycopg.Connection[Any], database_url: str) -> Iterator[Callable
     def make(name: str, *, options: str = "LOGIN") -> str:
         admin.execute(sql.SQL("CREATE ROLE {} " + options).format(sql.Identifier(name)))
         names.append(name)
-        return database_url.replace("//pgml@", f"//{name}@")
+        return database_url.replace("//postgres@", f"//{name}@")
 
     yield make
     for name in names:

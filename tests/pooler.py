@@ -58,8 +58,8 @@ class PgBouncer:
             "listen_port": self.port,
             "unix_socket_dir": "",
             "auth_type": "trust",
-            "auth_file": self.file("users", b'"pgml" ""\n"app" "hunter2"\n'),
-            "admin_users": "pgml",
+            "auth_file": self.file("users", b'"postgres" ""\n"app" "hunter2"\n'),
+            "admin_users": "postgres",
             "ignore_startup_parameters": "extra_float_digits",
             **settings,
         }
@@ -99,7 +99,7 @@ class PgBouncer:
         shutil.rmtree(self.folder)
 
     def url(
-        self, role: str = "pgml", password: str = "", host: str = "127.0.0.1", **options: Any
+        self, role: str = "postgres", password: str = "", host: str = "127.0.0.1", **options: Any
     ) -> str:
         who = quote(role, safe="") + (f":{quote(password, safe='')}" if password else "")
         query = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in options.items())

@@ -120,7 +120,7 @@ async def wrong_password(world: World) -> None:
 
 
 async def unknown_role(world: World) -> None:
-    await world.ask(world.url.replace("//pgml@", "//nobody:hunter2@"))
+    await world.ask(world.url.replace("//postgres@", "//nobody:hunter2@"))
 
 
 async def unknown_database(world: World) -> None:
@@ -243,7 +243,7 @@ def world(
     def passwords(name: str) -> Iterator[None]:
         """Ask for the role's password, as a server on the network does."""
         before = rules.read_text()
-        url = database_url.replace("//pgml@", f"//{name}@")
+        url = database_url.replace("//postgres@", f"//{name}@")
         try:
             rules.write_text(f"local all {name} scram-sha-256\n{before}")
             admin.execute("SELECT pg_reload_conf()")
@@ -328,7 +328,9 @@ PROTOCOL = Path(__file__).parents[1] / "protocol/src/error.rs"
 def test_every_kind_of_the_extension_has_a_test() -> None:
     source = PROTOCOL.read_text()
     kinds = re.findall(r"^    (\w+),$", source[: source.index("impl Kind")], re.MULTILINE)
-    sqlstates = dict(re.findall(r'Kind::(\w+) => "(\w{5})"', source))
+    constants = dict(re.findall(r'pub const (\w+): &str = "(\w{5})"', source))
+    named = re.findall(r"Kind::(\w+) => sqlstate::(\w+)", source)
+    sqlstates = {kind: constants[name] for kind, name in named}
     assert list(sqlstates) == kinds
     tested = {case.sqlstate for case in CASES} | {failure.sqlstate for failure in FAILURES}
     assert set(sqlstates.values()) - tested == set()

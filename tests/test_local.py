@@ -73,7 +73,7 @@ def test_clients_take_the_url_whatever_the_environment_says(
 ) -> None:
     for name, value in {"PGPORT": "1", "PGHOST": "elsewhere", "PGDATABASE": "other"}.items():
         monkeypatch.setenv(name, value)
-    assert query("SELECT current_user, current_database()") == [("pgml", "pgml")]
+    assert query("SELECT current_user, current_database()") == [("postgres", "pgml")]
 
     async def ask() -> object:
         connection = await asyncpg.connect(instance.url)
@@ -82,11 +82,11 @@ def test_clients_take_the_url_whatever_the_environment_says(
         finally:
             await connection.close()
 
-    assert asyncio.run(ask()) == "pgml"
+    assert asyncio.run(ask()) == "postgres"
     psql = shutil.which("psql", path=str(installed_server() / "bin"))
     assert psql is not None
     argv = [psql, "-XAtc", "SELECT current_user", instance.url]
-    assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == "pgml\n"
+    assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == "postgres\n"
 
 
 def installed_server() -> Path:

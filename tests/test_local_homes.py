@@ -10,7 +10,9 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from instances import ROOT, query, run_as, running
 from pgml import local
@@ -172,3 +174,56 @@ def test_importing_is_cheap() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout == "True set()\n"
+
+
+def as_role(role: str) -> psycopg.Connection[Any]:
+    return psycopg.connect(local.url().replace("//postgres@", f"//{role}@"), autocommit=True)
+
+
+def test_a_home_whose_superuser_is_called_pgml_goes_on_working(fresh: Path) -> None:
+    local.start()
+    with as_role("postgres") as connection:
+        connection.execute(
+            "CREATE TABLE kept AS SELECT 1 AS number; CREATE ROLE other SUPERUSER LOGIN"
+        )
+    with as_role("other") as connection:
+        connection.execute("ALTER ROLE postgres RENAME TO pgml")
+    with as_role("pgml") as connection:
+        connection.execute("DROP ROLE other")
+    local.stop()
+    (fresh / "role-postgres").unlink()  # as pgml 2.0 left it
+
+    local.start()
+    assert query("SELECT current_user, number FROM kept") == [("postgres", 1)]
+    with as_role("pgml") as connection:
+        assert connection.execute("SELECT number FROM kept").fetchone() == (1,)
+
+
+def test_what_users_create_is_not_in_the_extensions_schema(fresh: Path) -> None:
+    local.start()
+    query("CREATE TABLE models (id int)")
+    assert query("SELECT 'models'::regclass::text, current_schema()") == [("models", "public")]
+
+
+@pytest.mark.parametrize(
+    "emptied",
+    ["DROP EXTENSION pgml CASCADE", "DROP SCHEMA pgml CASCADE", "TRUNCATE pgml.models"],
+)
+def test_up_creates_again_what_was_dropped(fresh: Path, emptied: str) -> None:
+    local.start()
+    query("SET client_min_messages = warning; " + emptied)
+    assert local.repair() == local.url()
+    (completion,) = query(
+        "SELECT pgml.chat_completion(json_build_object('model', name, 'max_tokens', 1, 'messages',"
+        " json_build_array(json_build_object('role', 'user', 'content', 'hi'))))"
+        " FROM pgml.callable_models LIMIT 1"
+    )
+    assert completion[0]["object"] == "chat.completion"
+
+
+def test_up_creates_a_dropped_database(fresh: Path) -> None:
+    local.start()
+    with psycopg.connect(local.url().rpartition("/")[0] + "/postgres", autocommit=True) as other:
+        other.execute("DROP DATABASE pgml WITH (FORCE)")
+    local.repair()
+    assert query("SELECT count(*) FROM pgml.callable_models") == [(1,)]

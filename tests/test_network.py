@@ -45,7 +45,7 @@ class Network:
 def to_postgres(call: Call, instance: local.Status) -> Iterator[Network]:
     """The network between client and Postgres."""
     proxy = Proxy(str(instance.home / "run" / ".s.PGSQL.5432"))
-    url = f"postgresql://pgml@127.0.0.1:{proxy.start()}/pgml"
+    url = f"postgresql://postgres@127.0.0.1:{proxy.start()}/pgml"
     yield Network(proxy, call, url).anew(connect_timeout=SILENCE)
     proxy.stop()
 

@@ -130,7 +130,7 @@ async def test_a_request_is_seen_while_it_runs(
     first, second = await stream.next(), await stream.next()
     (row,) = in_flight(database_url)
     assert (row["request_id"], row["model"]) == (first.id, "scripted")
-    assert (row["datname"], row["usename"]) == ("pgml", "pgml")
+    assert (row["datname"], row["usename"]) == ("pgml", "postgres")
     assert row["tokens"] == 2
     assert second.choices[0].delta.content == "b"
     with psycopg.connect(database_url) as connection:

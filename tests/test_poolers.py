@@ -140,7 +140,7 @@ def holding(own_server: Server, deadline: None) -> Iterator[HoldingPooler]:
 
 
 def url_of(port: int) -> str:
-    return f"postgresql://pgml@127.0.0.1:{port}/pgml?sslmode=disable"
+    return f"postgresql://postgres@127.0.0.1:{port}/pgml?sslmode=disable"
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -1,7 +1,7 @@
 //! Which engine serves a model: a foreign server, and a row of `pgml.models` that leads to it.
 
 use std::cell::OnceCell;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt::Display;
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ use crate::options;
 use crate::shim;
 
 static DEFAULT_SERVER: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+
+/// As many names as callable_models.sql puts into a hint.
+const NAMED_MODELS: i64 = 10;
 
 /// Defines `pgml.default_server`. Only a superuser may set it: it decides where requests go.
 pub fn define_settings() {
@@ -48,6 +51,7 @@ pub struct Engine {
 impl Engine {
     /// Finds the engine for a request, and checks that the current role may use it.
     pub fn find(request: &Request, request_id: &str) -> Result<Engine> {
+        crate::check_encoding()?;
         let default =
             DEFAULT_SERVER.get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let Some(route) = route(&request.model, request.revision(), &default) else {
@@ -178,19 +182,38 @@ fn route(model: &str, revision: Option<&str>, default: &str) -> Option<Route> {
 }
 
 fn unknown_model(model: &str) -> Error {
-    let names: Option<String> = Spi::get_one(include_str!("../sql/callable_models.sql")).ok().flatten();
+    let names = callable_models();
     let error = Error {
         param: Some("model".into()),
         ..Error::new(Kind::ModelNotFound, format!("model {model:?} does not exist"))
     };
     error.hint(match names {
-        Some(names) => format!("The models that you can call are {names}."),
+        Some((names, 0)) => format!("The models that you can call are {names}."),
+        Some((names, more)) => {
+            format!("The models that you can call are {names} and {more} more: see the view pgml.callable_models.")
+        }
         None => "There is no model that you can call: an administrator adds rows to pgml.models, or sets pgml.default_server.".into(),
     })
 }
 
+/// The first names of those that the current role can call, and the number of the others.
+fn callable_models() -> Option<(String, i64)> {
+    // `Spi::get_one` would run it as a statement that writes: refused on a hot standby and in a
+    // parallel plan.
+    Spi::connect(|client| {
+        let rows = client.select(include_str!("../sql/callable_models.sql"), Some(1), &[]).ok()?;
+        let row = rows.first();
+        let (names, count): (Option<String>, Option<i64>) = row.get_two().ok()?;
+        Some((names?, (count? - NAMED_MODELS).max(0)))
+    })
+}
+
 fn current_user() -> String {
-    Spi::get_one("SELECT current_user::pg_catalog.text").ok().flatten().unwrap_or_default()
+    // SAFETY: reads the role that the backend runs as; the name is a C string of Postgres's.
+    unsafe {
+        let name = pg_sys::GetUserNameFromId(pg_sys::GetUserId(), true);
+        if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
+    }
 }
 
 fn quoted(name: &str) -> String {

@@ -43,17 +43,47 @@ extern "C-unwind" fn _PG_init() {
     // raises while pgrx is on the stack.
     // SAFETY: a backend has one thread, and nothing holds a pointer into the environment here.
     unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
-    // SAFETY: reads a variable of this backend, and its database's encoding.
-    let encoding =
-        unsafe { (pg_sys::MyDatabaseId != pg_sys::InvalidOid).then(|| pg_sys::GetDatabaseEncoding() as u32) };
-    let (utf8, ascii) = (pg_sys::pg_enc::PG_UTF8, pg_sys::pg_enc::PG_SQL_ASCII);
-    if encoding.is_some_and(|encoding| encoding != utf8 && encoding != ascii) {
-        report(
-            Error::new(Kind::Unsupported, "pgml needs a database whose encoding is UTF8")
-                .hint("CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0;"),
-        );
+    // SAFETY: reads a variable of this backend.
+    if unsafe { pg_sys::MyDatabaseId } != pg_sys::InvalidOid {
+        check_encoding().unwrap_or_else(|error| report(error));
     }
+    check_alone().unwrap_or_else(|error| report(error));
     engine::define_settings();
+}
+
+/// Whether this session has no other version of the library loaded, which would have the same
+/// settings. ALTER EXTENSION UPDATE can lead to that.
+fn check_alone() -> Result<(), Error> {
+    // SAFETY: a C string, of which the call keeps nothing. An unknown setting has no flags.
+    let flags = unsafe { pg_sys::GetConfigOptionFlags(c"pgml.default_server".as_ptr(), true) };
+    // SAFETY: as above; null for an unknown setting.
+    let is_known =
+        !unsafe { pg_sys::GetConfigOption(c"pgml.default_server".as_ptr(), true, false) }.is_null();
+    if !is_known || flags as u32 & pg_sys::GUC_CUSTOM_PLACEHOLDER != 0 {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Conflict, "this session has loaded another version of pgml's library")
+        .hint("Connect again, and repeat the statement."))
+}
+
+/// Whether texts of this database are UTF-8, which is what JSON and HTTP are made of.
+///
+/// Checked when the library is loaded, and again by each request: under shared_preload_libraries
+/// it is loaded before there is a database.
+fn check_encoding() -> Result<(), Error> {
+    // SAFETY: reads the encoding of the backend's database.
+    let encoding = unsafe { pg_sys::GetDatabaseEncoding() } as u32;
+    if [pg_sys::pg_enc::PG_UTF8, pg_sys::pg_enc::PG_SQL_ASCII].contains(&encoding) {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Unsupported, "pgml needs a database whose encoding is UTF8")
+        .hint("CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0;"))
+}
+
+/// The version of this library.
+#[pg_extern(sql = false)]
+fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
 }
 
 /// Raises an error in Postgres. The parameter at fault and the request's id stand in the detail,

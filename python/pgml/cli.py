@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(_: argparse.Namespace) -> int:
-    print(local.start(_progress))
+    print(local.repair(_progress))
     return 0
 
 

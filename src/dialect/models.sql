@@ -1,19 +1,17 @@
--- OpenAI's list of models: those whose engine the current role may use.
+-- OpenAI's list of models: those that the current role can call.
 SELECT json_build_object(
     'object', 'list',
     'data', coalesce(
         json_agg(
             json_build_object(
-                'id', m.name,
+                'id', name,
                 'object', 'model',
-                'created', extract(epoch FROM m.created)::bigint,
-                'owned_by', m.server
+                'created', extract(epoch FROM created)::bigint,
+                'owned_by', server
             )
-            ORDER BY m.name
+            ORDER BY name
         ),
         '[]'
     )
 )
-FROM pgml.models m
-JOIN pg_catalog.pg_foreign_server s ON s.srvname = m.server
-WHERE has_server_privilege(s.oid, 'USAGE')
+FROM pgml.callable_models

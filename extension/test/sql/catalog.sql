@@ -38,7 +38,7 @@ INSERT INTO pgml.models (name, server, engine_model) VALUES ('m', 'engine', '');
 INSERT INTO pgml.models (name, server, engine_model) VALUES ('echo', 'engine', 'echo');
 
 -- The setting, known once the library is loaded.
-LOAD 'pgml';
+LOAD 'pgml-3';
 SELECT name, setting, context, vartype, short_desc, extra_desc FROM pg_settings WHERE name LIKE 'pgml.%';
 
 -- Only a superuser installs it.

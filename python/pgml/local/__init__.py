@@ -27,6 +27,7 @@ __all__ = [
     "Status",
     "add_model",
     "is_installed",
+    "repair",
     "start",
     "status",
     "stop",
@@ -110,6 +111,31 @@ def start(progress: Callable[[str], None] | None = None) -> str:
     """
     place = home.locate()
     _start(place, progress or _ignore)
+    return place.url()
+
+
+def repair(progress: Callable[[str], None] | None = None) -> str:
+    """Start this user's instance, and create again what somebody dropped from its database.
+
+    That is the database itself, the extension, the engines' foreign servers and the models' rows.
+
+    Args:
+        progress: as for `start`.
+
+    Returns:
+        The URL of its database.
+
+    Raises:
+        LocalInstanceError: it cannot be started or repaired; the text says why.
+    """
+    place = home.locate()
+    say = progress or _ignore
+    _start(place, say)
+    if control.request(place, "repair", say) is None:
+        raise LocalInstanceError(
+            "the local instance ended while it was being repaired "
+            f"(its log: {place.log / 'supervisor.log'})"
+        )
     return place.url()
 
 

@@ -20,7 +20,10 @@ from urllib.parse import quote
 from .errors import LocalInstanceError
 
 DATABASE = "pgml"
-ROLE = "pgml"
+ROLE = "postgres"
+# The superuser of homes that pgml 2.0 made. It has the name of the extension's schema, so that
+# search_path, which begins with "$user", led a user's own tables there.
+OLD_ROLE = "pgml"
 PORT = 5432
 
 # A Unix socket's address holds 108 bytes, the last of which is a NUL. The longest of our socket
@@ -64,6 +67,11 @@ class Home:
         return self.path / "data-new"
 
     @property
+    def has_role(self) -> Path:
+        """An empty file, once the data directory is known to have `ROLE`."""
+        return self.path / "role-postgres"
+
+    @property
     def config(self) -> Path:
         """The directory of PostgreSQL's configuration."""
         return self.path / "config"
@@ -83,14 +91,14 @@ class Home:
         """Where PostgreSQL and the engines, and nobody else, create their sockets."""
         return self.sockets / "run"
 
-    def url(self, database: str = DATABASE) -> str:
+    def url(self, database: str = DATABASE, role: str = ROLE) -> str:
         """A URL that every client reads alike.
 
         The directory is percent-encoded in the host's place, which keeps the host from being
         empty; the port is spelled out so that a PGPORT in the environment does not change it.
         """
         host = quote(str(self.run), safe="")
-        return f"postgresql://{ROLE}@{host}:{PORT}/{database}"
+        return f"postgresql://{role}@{host}:{PORT}/{database}"
 
     def exists(self) -> bool:
         """Whether there is a home here; checks that nobody else made it.

@@ -87,6 +87,14 @@ class Instance:
             for part in parts:
                 part.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
+        await self._register_all()
+
+    async def repair(self) -> None:
+        """Create again what somebody dropped: the database, the extension, its models."""
+        await self._server.create_database()
+        await self._register_all()
+
+    async def _register_all(self) -> None:
         for model, engine in self._served.values():
             await self._register(model, engine, replace=False)
 

@@ -32,7 +32,7 @@ class Install:
 
     Args:
         root: the tree with `bin`, `lib` and `share`.
-        extension: the tree with `lib/pgml.so` and `share/extension/pgml.control`.
+        extension: the tree with `lib` and `share/extension/pgml.control`.
     """
 
     root: Path
@@ -69,7 +69,7 @@ def install(home: Home, account: Account) -> Install:
     package = Path(spec.origin).parent
     here = Install(package / "pginstall", _EXTENSION)
     control = _EXTENSION / "share" / "extension" / "pgml.control"
-    library = _EXTENSION / "lib" / "pgml.so"
+    library = next((_EXTENSION / "lib").glob("pgml-*.so"), _EXTENSION / "lib" / "pgml-3.so")
     for file in (control, library):
         if not file.exists():
             raise LocalInstanceError(
@@ -164,7 +164,7 @@ def server_command(home: Home, install: Install) -> list[str]:
     ]
 
 
-def psql_command(home: Home, install: Install, database: str) -> list[str]:
+def psql_command(home: Home, install: Install, database: str, role: str) -> list[str]:
     """What runs a script of SQL that comes on standard input, up to its first error."""
     return [
         install.program("psql"),
@@ -173,7 +173,7 @@ def psql_command(home: Home, install: Install, database: str) -> list[str]:
         "--tuples-only",
         "--no-align",
         "--set=ON_ERROR_STOP=1",
-        f"--dbname={home.url(database)}",
+        f"--dbname={home.url(database, role)}",
         "--file=-",
     ]
 

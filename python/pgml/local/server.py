@@ -13,7 +13,7 @@ from . import postgres, sql
 from .account import Account
 from .config import write_config
 from .errors import LocalInstanceError
-from .home import DATABASE, Home
+from .home import DATABASE, OLD_ROLE, ROLE, Home
 from .log import Log
 from .process import Child, Children, environment, finish
 
@@ -71,9 +71,24 @@ class Server:
         await self.settle()
         if child.exited.done():
             raise LocalInstanceError(f"PostgreSQL did not start:{log.tail()}")
+        await self._create_role()
+        await self.create_database()
+        return child
+
+    async def create_database(self) -> None:
+        """Create the database and the extension in it, as far as they are missing."""
         await self.sql("postgres", sql.CREATE_DATABASE)
         await self.sql(DATABASE, sql.CREATE_EXTENSION)
-        return child
+
+    async def _create_role(self) -> None:
+        """Create the superuser in a data directory that an older pgml made."""
+        if self._home.has_role.exists():
+            return
+        try:
+            await self.sql("postgres", "")
+        except LocalInstanceError:
+            await self.sql("postgres", sql.CREATE_ROLE, role=OLD_ROLE)
+        self._home.has_role.touch()
 
     async def settle(self) -> None:
         """Wait until PostgreSQL takes connections, or has ended.
@@ -97,9 +112,9 @@ class Server:
                 )
             await asyncio.sleep(0.02)
 
-    async def sql(self, database: str, script: str, **variables: str) -> None:
+    async def sql(self, database: str, script: str, *, role: str = ROLE, **variables: str) -> None:
         """Run one of the scripts of `sql.py` as the instance's superuser."""
-        argv = postgres.psql_command(self._home, self._install, database)
+        argv = postgres.psql_command(self._home, self._install, database, role)
         argv += [f"--set={name}={value}" for name, value in variables.items()]
         log = Log(self._home.log / "psql.log")
         with tempfile.TemporaryFile() as text, log.open() as output:
@@ -130,3 +145,4 @@ class Server:
             )
         await finish(child, log)
         draft.rename(self._home.data)
+        self._home.has_role.touch()

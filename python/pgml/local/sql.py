@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import hashlib
 
-from .home import DATABASE
+from .home import DATABASE, ROLE
 
 CREATE_DATABASE = rf"""
 SELECT 'CREATE DATABASE {DATABASE}'
 WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{DATABASE}') \gexec
 """  # noqa: S608 - a constant
+
+CREATE_ROLE = f"""
+CREATE ROLE {ROLE} LOGIN SUPERUSER CREATEDB CREATEROLE REPLICATION BYPASSRLS;
+"""
 
 CREATE_EXTENSION = """
 SET client_min_messages = warning;

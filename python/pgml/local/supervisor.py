@@ -38,7 +38,8 @@ class Supervisor:
         self._started: asyncio.Task[None]
         self._stop = asyncio.Event()
         self._heard = asyncio.Event()
-        self._adding = asyncio.Lock()
+        # Held while the database is changed.
+        self._changing = asyncio.Lock()
         self._answering: set[asyncio.Task[None]] = set()
         # Who gets to hear what is being done, and what has been said during the start.
         self._listeners: set[asyncio.StreamWriter] = set()
@@ -143,9 +144,12 @@ class Supervisor:
         self._started.result()
         with _operating_system_errors():
             await self._instance.settle()
+            if request["command"] == "repair":
+                async with self._changing:
+                    await self._instance.repair()
             if request["command"] == "add":
                 model = Model(request["name"], Path(request["path"]), request["source"])
-                async with self._adding:
+                async with self._changing:
                     await self._instance.add(model)
         return {**self._instance.status(), "ready": True}
 
