@@ -34,7 +34,7 @@ PGBOUNCER := target/pgbouncer
 BUNDLED := python/pgml/local/extension
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bundle wheel develop run test test-rust test-sql test-python test-wheel lint bench \
+.PHONY: help setup bundle wheel develop run test test-rust test-sql test-postgres test-python test-wheel lint bench \
     setup-pgbouncer soak soak-python soak-fuzz soak-memory install-extension clean
 
 help: ## Show this list
@@ -75,13 +75,24 @@ run: develop ## Build, start the local instance, and stream an answer to the spe
 	    --system 'You are a friendly chatbot who always responds in the style of a pirate' \
 	    'How many helicopters can a human eat in one sitting?'
 
-test: lint test-rust test-sql test-wheel test-python ## Build and run every test
+test: lint test-rust test-sql test-postgres test-wheel test-python ## Build and run every test
 
 test-rust: setup
 	$(CARGO) test --locked -p pgml -p pgml-protocol --features pgml-protocol/engine
 
 test-sql: develop
 	EXTENSION_DIR="$(abspath $(BUNDLED))" tests/installcheck $(EMBEDDED_PG_CONFIG)
+
+# The majors besides the embedded server's. Those that this machine cannot have are left out.
+MAJORS ?= 15 16 17
+
+test-postgres: develop ## Run the SQL tests on PostgreSQL 15, 16 and 17 too
+	set -e; for major in $(MAJORS); do \
+	    pg_config=$$(tests/setup-postgres $$major target/postgres $(BIN)/python) || { test $$? = 3 && continue; }; \
+	    $(MAKE) install-extension PG_CONFIG=$$pg_config PROFILE=dev EXTENSION_TARGET=target/majors; \
+	    PG_REGRESS=$$($(EMBEDDED_PG_CONFIG) --pgxs | sed s,makefiles/pgxs.mk,test/regress/pg_regress,) \
+	        tests/installcheck $$pg_config; \
+	done
 
 $(PGBOUNCER)/.stamp: tests/setup-pgbouncer
 	tests/setup-pgbouncer $(PGBOUNCER)
@@ -143,11 +154,15 @@ lint: develop ## Check form, types and layout: clippy, fmt, ruff, mypy, pyright,
 bench: develop ## Measure against peers, side by side: a table, and benches/results/latest.json
 	$(BIN)/python benches/run.py
 
+# `dev` builds faster, for tests.
+PROFILE ?= release
+PROFILE_FOLDER = $(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+
 install-extension: setup ## Build the extension and install it into the server of PG_CONFIG=…
 	extension/may-install $(PG_CONFIG) $(EXTENSION_LIBRARY) "$(DESTDIR)"
-	$(EXTENSION_ENV) $(CARGO) build --release $(EXTENSION)
+	$(EXTENSION_ENV) $(CARGO) build --profile $(PROFILE) $(EXTENSION)
 	install -d "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)" "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension"
-	install -m 755 $(EXTENSION_TARGET)/release/libpgml_extension.so "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)/$(EXTENSION_LIBRARY)"
+	install -m 755 $(EXTENSION_TARGET)/$(PROFILE_FOLDER)/libpgml_extension.so "$(DESTDIR)$$($(PG_CONFIG) --pkglibdir)/$(EXTENSION_LIBRARY)"
 	install -m 644 $(EXTENSION_SQL) "$(DESTDIR)$$($(PG_CONFIG) --sharedir)/extension"
 	@echo "Installed. In a database of that server: CREATE EXTENSION pgml;"
 

@@ -74,7 +74,7 @@ impl Error {
         let code = self.sqlstate.as_deref().unwrap_or_default();
         self.kind != Kind::Configuration
             && self.kind != Kind::Timeout
-            && code != sqlstate::PROTOCOL_VIOLATION
+            && ![sqlstate::PROTOCOL_VIOLATION, sqlstate::CONNECTION_EXCEPTION].contains(&code)
             && ["08", "53", "55", "57P0", "58"].iter().any(|passing| code.starts_with(passing))
     }
 

@@ -62,7 +62,7 @@ FAILURES = [
     status(500, pgml.InternalServerError, "58000"),
     status(501, pgml.BadRequestError, "0A000"),
     status(503, pgml.RateLimitError, "53000"),
-    status(504, pgml.APITimeoutError, "57014"),
+    status(504, pgml.APITimeoutError, "08000"),
     # A redirect is not followed, for it leads where no administrator meant it to.
     nonsense("302", REDIRECT, words="302"),
     nonsense(
@@ -182,5 +182,5 @@ async def test_an_engine_that_says_nothing(
     exchange = engine.expect(HANG)
     with pytest.raises(pgml.APITimeoutError, match=r"sent nothing(.|\n)*read_timeout") as caught:
         await call.create("scripted", QUESTION)
-    assert caught.value.sqlstate == "57014"
+    assert caught.value.sqlstate == "08000"
     exchange.wait_gone()

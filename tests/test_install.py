@@ -69,4 +69,4 @@ def test_the_makefile_asks_before_it_builds() -> None:
         check=True,
     ).stdout
     asked = planned.index("extension/may-install /usr/bin/true pgml-3.so")
-    assert asked < planned.index("cargo build --release") < planned.index("install -m 755")
+    assert asked < planned.index("cargo build --profile release") < planned.index("install -m 755")

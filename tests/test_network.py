@@ -162,7 +162,7 @@ async def test_an_engine_behind_a_network_that_stalls(to_engine: Network, engine
     to_engine.proxy.stall()
     with pytest.raises(pgml.APITimeoutError, match="sent nothing for 400ms") as caught:
         await to_engine.ask()
-    assert caught.value.sqlstate == "57014"
+    assert caught.value.sqlstate == "08000"
     to_engine.proxy.reset()
     to_engine.proxy.resume()
     engine.expect(answer(*WORDS))

@@ -116,5 +116,5 @@ async def test_silence_of_an_engine_between_tokens(
     assert (await stream.next()).choices[0].delta.content == "a"
     with pytest.raises(pgml.APITimeoutError, match="sent nothing for 300ms") as caught:
         await stream.next()
-    assert caught.value.sqlstate == "57014"
+    assert caught.value.sqlstate == "08000"
     exchange.wait_gone()

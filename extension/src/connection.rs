@@ -6,6 +6,7 @@ use std::os::fd::RawFd;
 use pgml_protocol::exchange::Exchange;
 use pgml_protocol::{Error, Kind, Result};
 
+use crate::connect::connect;
 use crate::engine::Engine;
 use crate::transport::Transport;
 
@@ -16,7 +17,7 @@ pub struct Connection {
 
 impl Connection {
     pub fn open(engine: &Engine, exchange: Exchange) -> Result<Connection> {
-        Ok(Connection { transport: Transport::connect(engine)?, exchange })
+        Ok(Connection { transport: connect(engine)?, exchange })
     }
 
     pub fn socket(&self) -> RawFd {

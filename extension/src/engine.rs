@@ -42,6 +42,9 @@ pub struct Engine {
     pub uri: Uri,
     pub unix_socket: Option<String>,
     pub sslrootcert: Option<String>,
+    pub proxy: Option<Uri>,
+    /// The value of `Proxy-Authorization`.
+    pub proxy_authorization: Option<String>,
     pub api_key: Option<String>,
     pub connect_timeout: Duration,
     /// How long the engine may send nothing at all.
@@ -89,6 +92,8 @@ impl Engine {
             uri: options.base_url,
             unix_socket: options.unix_socket,
             sslrootcert: options.sslrootcert,
+            proxy: None,
+            proxy_authorization: None,
             api_key: shim::api_key(role, oid),
             connect_timeout: options.connect_timeout,
             read_timeout: options.read_timeout,
@@ -116,6 +121,10 @@ impl Engine {
         self.uri.port_u16().unwrap_or(default)
     }
 
+    pub fn is_https(&self) -> bool {
+        self.uri.scheme_str() == Some("https")
+    }
+
     /// How messages call this engine. The address stays out of them: it is the administrator's.
     pub fn label(&self) -> String {
         format!("engine {:?}", self.server)
@@ -129,6 +138,15 @@ impl Engine {
     pub fn cannot_connect(&self, problem: &dyn Display) -> Error {
         Error::new(Kind::CannotConnect, format!("cannot connect to {}: {problem}", self.label()))
             .hint("Is the engine running, and does the server's base_url name it?")
+    }
+
+    /// The connect_timeout is over.
+    pub fn did_not_answer(&self, problem: &str) -> Error {
+        Error::new(
+            Kind::CannotConnect,
+            format!("{} did not answer within {:?}: {problem}", self.label(), self.connect_timeout),
+        )
+        .hint("The server's option connect_timeout sets this limit.")
     }
 
     /// Says which engine an error came from, and removes the key from it.

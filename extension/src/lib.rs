@@ -21,17 +21,20 @@ use pgrx::prelude::*;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 mod completions;
+mod connect;
 mod connection;
 mod connections;
 mod engine;
 mod generation;
 mod json;
+mod lookup;
 mod options;
 mod prompt;
 mod requests;
 mod sandbox;
 mod shim;
 mod special_tokens;
+mod tls;
 mod transform;
 mod transport;
 

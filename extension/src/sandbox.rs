@@ -1,16 +1,16 @@
-//! The rendering of a chat template in a process of its own.
+//! Work in a child process of the backend: what may block, or may crash.
 //!
-//! A template is somebody's program. Its steps are counted, but some steps cost more than others: a
-//! list that holds itself twice over, forty times, takes all memory to print, and one that is nested
-//! a hundred thousand times takes all of the stack. If the backend died of that, Postgres would
-//! restart with all of its sessions. So a child dies of it, as the backend waits.
+//! A chat template is a program of its author's. Its steps are counted, but some steps cost more
+//! than others: a list that contains itself twice, forty levels deep, takes all memory to print,
+//! and one that is nested a hundred thousand times takes the whole stack. If the backend died of
+//! that, Postgres would restart with all of its sessions. In a child it ends only the child.
 
 use std::ffi::CStr;
 use std::fs;
 use std::io::{self, PipeWriter, Read, Write};
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgml_protocol::{Error, Kind, Result};
 
@@ -27,26 +27,14 @@ const MESSAGE: u8 = b'-';
 
 /// The text that `render` makes of a template, or its error. Can be cancelled.
 pub fn run(request_id: &CStr, render: impl FnOnce() -> Result<String>) -> Result<String> {
-    let failed = |error: io::Error| {
+    let answer = in_child(request_id, None, || match render() {
+        Ok(text) => [&[TEXT], text.as_bytes()].concat(),
+        Err(error) => [&[MESSAGE], error.message.as_bytes()].concat(),
+    });
+    let answer = answer.map_err(|error| {
         Error::new(Kind::Overloaded, format!("cannot start a process for the chat template: {error}"))
-    };
-    let (mut reader, writer) = io::pipe().map_err(failed)?;
-    let child = Child::start(writer, render).map_err(failed)?;
-    let wait = WaitSet::new(&[reader.as_raw_fd()]);
-    let mut answer = Vec::new();
-    let mut piece = vec![0; 64 << 10];
-    loop {
-        // In vain at most for as long as the child may run.
-        wait.wait(Duration::MAX, request_id);
-        match reader.read(&mut piece) {
-            Ok(0) => break,
-            Ok(length) => answer.extend_from_slice(&piece[..length]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
-            Err(error) => return Err(failed(error)),
-        }
-    }
-    let whole = child.end();
-    match answer.split_first().filter(|_| whole) {
+    })?;
+    match answer.as_deref().and_then(<[u8]>::split_first) {
         Some((&TEXT, text)) => Ok(String::from_utf8_lossy(text).into_owned()),
         Some((_, message)) => {
             let message = String::from_utf8_lossy(message).into_owned();
@@ -56,11 +44,40 @@ pub fn run(request_id: &CStr, render: impl FnOnce() -> Result<String>) -> Result
     }
 }
 
+/// What `work` returns when it is run in a child of the backend. `None`: the child died, or did not
+/// end before the deadline. Can be cancelled.
+pub fn in_child(
+    request_id: &CStr,
+    deadline: Option<Instant>,
+    work: impl FnOnce() -> Vec<u8>,
+) -> io::Result<Option<Vec<u8>>> {
+    let (mut reader, writer) = io::pipe()?;
+    let child = Child::start(writer, work)?;
+    let wait = WaitSet::new(&[reader.as_raw_fd()]);
+    let mut answer = Vec::new();
+    let mut piece = vec![0; 64 << 10];
+    loop {
+        // Without a deadline, the child's own limit ends the wait.
+        let left =
+            deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+        if !wait.wait(left, request_id) && deadline.is_some() {
+            return Ok(None);
+        }
+        match reader.read(&mut piece) {
+            Ok(0) => break,
+            Ok(length) => answer.extend_from_slice(&piece[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(child.end().then_some(answer))
+}
+
 /// A process. Dropping it ends it.
 struct Child(libc::pid_t);
 
 impl Child {
-    fn start(mut writer: PipeWriter, render: impl FnOnce() -> Result<String>) -> io::Result<Child> {
+    fn start(mut writer: PipeWriter, work: impl FnOnce() -> Vec<u8>) -> io::Result<Child> {
         // SAFETY: plain C structs, filled in by the calls below before they are read.
         let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = unsafe { std::mem::zeroed() };
         // SAFETY: a backend has one thread, so that the child is whole. It starts with all signals
@@ -78,10 +95,7 @@ impl Child {
         }
         let answer = catch_unwind(AssertUnwindSafe(|| {
             confine();
-            match render() {
-                Ok(text) => [&[TEXT], text.as_bytes()].concat(),
-                Err(error) => [&[MESSAGE], error.message.as_bytes()].concat(),
-            }
+            work()
         }));
         let written = answer.is_ok_and(|answer| writer.write_all(&answer).is_ok());
         // SAFETY: ends the child at once, without what Postgres has to do at a backend's exit.

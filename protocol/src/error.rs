@@ -6,6 +6,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The SQLSTATEs that pgml uses, by their names in Postgres's manual (appendix A).
 pub mod sqlstate {
+    pub const CONNECTION_EXCEPTION: &str = "08000";
     pub const SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION: &str = "08001";
     pub const CONNECTION_FAILURE: &str = "08006";
     pub const PROTOCOL_VIOLATION: &str = "08P01";
@@ -18,7 +19,6 @@ pub mod sqlstate {
     pub const UNDEFINED_FUNCTION: &str = "42883";
     pub const INSUFFICIENT_RESOURCES: &str = "53000";
     pub const OBJECT_NOT_IN_PREREQUISITE_STATE: &str = "55000";
-    pub const QUERY_CANCELED: &str = "57014";
     pub const SYSTEM_ERROR: &str = "58000";
 }
 
@@ -79,7 +79,8 @@ impl Kind {
             Kind::CannotConnect => sqlstate::SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
             Kind::ConnectionLost => sqlstate::CONNECTION_FAILURE,
             Kind::ProtocolViolation => sqlstate::PROTOCOL_VIOLATION,
-            Kind::Timeout => sqlstate::QUERY_CANCELED,
+            // Not query_canceled: PL/pgSQL's WHEN OTHERS does not catch that.
+            Kind::Timeout => sqlstate::CONNECTION_EXCEPTION,
             Kind::Engine => sqlstate::SYSTEM_ERROR,
         }
     }

@@ -183,6 +183,7 @@ _CODES = {
 # SQLSTATEs by their beginning, the longest that fits counting (Postgres's manual, appendix A).
 _CLASSES: dict[str, type[APIError]] = {
     "08": APIConnectionError,
+    "08000": APITimeoutError,
     "0A": BadRequestError,
     "22": BadRequestError,
     "22000": UnprocessableEntityError,
