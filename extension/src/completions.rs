@@ -55,7 +55,7 @@ fn chat_completion_stream_text(
 fn chat_completion(body: Result<Value>, request_id: &str) -> String {
     let id = Id::given(request_id);
     body.and_then(Request::parse)
-        .and_then(|request| complete(Generation::chat(&request, &id.text)?, request.n))
+        .and_then(|request| complete(Generation::chat(&request, &id.text)?, &request))
         .map_or_else(|error| report(id.name(error)), |completion| completion.json())
 }
 
@@ -101,9 +101,12 @@ pub fn new_id() -> String {
 }
 
 /// Runs a generation to its end.
-pub fn complete(generation: (Generation, pgml_protocol::reply::Head), n: usize) -> Result<Completion> {
+pub fn complete(
+    generation: (Generation, pgml_protocol::reply::Head),
+    request: &Request,
+) -> Result<Completion> {
     let (mut generation, head) = generation;
-    let mut completion = Completion::new(head, n);
+    let mut completion = Completion::new(head, request);
     while generation.advance(&mut completion)? {}
     Ok(completion)
 }
@@ -120,7 +123,7 @@ struct Rows {
 impl Rows {
     fn start(request: &Request, id: &Id, batch: bool) -> Result<Rows> {
         let (generation, head) = Generation::chat(request, &id.text)?;
-        let stream = ChunkStream::new(head, request.n);
+        let stream = ChunkStream::new(head, request);
         Ok(Rows { generation: Some(generation), stream, batch, usage_due: request.include_usage })
     }
 

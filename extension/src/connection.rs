@@ -34,7 +34,9 @@ impl Connection {
                 Ok(Some(count)) => self.exchange.sent(count),
                 Ok(None) => break,
                 // The engine may have answered (an error, say) before it took the whole request.
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
+                Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+                    break;
+                }
                 Err(error) => return Err(lost(engine, &error)),
             }
         }
@@ -53,7 +55,11 @@ impl Connection {
                 self.exchange.received(&buffer[..count]);
                 Ok(true)
             }
-            Err(error) => Err(lost(engine, &error)),
+            // What it said before it reset the connection tells more than the reset.
+            Err(error) => Err(match self.exchange.broken_off() {
+                Some(refusal) => engine.attribute_and_redact(refusal),
+                None => lost(engine, &error),
+            }),
         }
     }
 }

@@ -3,14 +3,10 @@
 //! Every choice is a request of its own to the engine. Any engine can do that, many cannot do
 //! `n`, and usage is then counted right.
 
-use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use pgml_protocol::chunk::EngineChunk;
-use pgml_protocol::exchange::Exchange;
-use pgml_protocol::logprobs::drop_alternatives;
+use pgml_protocol::exchange::{DONE, Exchange};
 use pgml_protocol::reply::{Head, Reply};
-use pgml_protocol::tool_call::CallShaper;
 use pgml_protocol::{Error, Kind, Request, Result};
 use serde_json::Value;
 
@@ -24,11 +20,7 @@ use crate::requests::Entry;
 pub struct Generation {
     engine: Engine,
     choices: Connections,
-    /// For each choice that has to be a tool call, what makes it one.
-    shapers: Vec<CallShaper>,
-    no_top_logprobs: bool,
     entry: Entry,
-    tokens: u64,
 }
 
 impl Generation {
@@ -67,18 +59,7 @@ impl Generation {
             connection.send(&engine)?;
             choices.push(connection);
         }
-        let shapers = request.forced_call.iter().flat_map(|forced| {
-            let id = |index| format!("call_{}_{index}", uuid::Uuid::new_v4().simple());
-            (0..request.n).map(move |index| CallShaper::new(forced.clone(), id(index)))
-        });
-        let generation = Generation {
-            engine,
-            choices: Connections::new(choices),
-            shapers: shapers.collect(),
-            no_top_logprobs: request.no_top_logprobs,
-            entry,
-            tokens: 0,
-        };
+        let generation = Generation { engine, choices: Connections::new(choices), entry };
         Ok((generation, head))
     }
 
@@ -91,30 +72,15 @@ impl Generation {
     }
 
     fn step(&mut self, reply: &mut impl Reply) -> Result<bool> {
-        let Generation { engine, choices, shapers, no_top_logprobs, entry, tokens } = self;
+        let Generation { engine, choices, entry } = self;
         loop {
             let progress = choices.poll(engine, |index, connection| {
                 let mut done = false;
-                connection
-                    .exchange
-                    .drain(|data| {
-                        if done || data == b"[DONE]" {
-                            done = true;
-                            return Ok(());
-                        }
-                        // One event is one token, as engines have it.
-                        *tokens += 1;
-                        let mut data = Cow::Borrowed(data);
-                        if *no_top_logprobs {
-                            data = drop_alternatives(&data)?.into();
-                        }
-                        if let Some(shaper) = shapers.get_mut(index) {
-                            data = shaper.reshape(&data)?.into();
-                        }
-                        reply.chunk(index, &EngineChunk::parse(&data)?)
-                    })
-                    .map_err(|error| engine.attribute_and_redact(error))?;
-                entry.set_tokens(*tokens);
+                let events = connection.exchange.drain(|data| {
+                    done = done || data == DONE;
+                    if done { Ok(()) } else { reply.event(index, data) }
+                });
+                events.map_err(|error| engine.attribute_and_redact(error))?;
                 let ended = done || connection.exchange.is_ended();
                 if ended {
                     reply.end(index).map_err(|error| engine.attribute_and_redact(error))?;
@@ -122,6 +88,7 @@ impl Generation {
                 Ok(ended)
             })?;
             if progress || choices.is_empty() {
+                entry.set_tokens(reply.tokens());
                 return Ok(!choices.is_empty());
             }
             if let Waited::TimedOut = choices.wait(engine.read_timeout, engine) {

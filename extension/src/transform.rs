@@ -92,17 +92,16 @@ impl Call {
     }
 
     fn run(self, id: &str) -> Result<Value> {
-        let n = self.request.n;
         match self.input {
             Input::Messages(_) => {
-                let completion = complete(Generation::chat(&self.request, id)?, n)?;
+                let completion = complete(Generation::chat(&self.request, id)?, &self.request)?;
                 Ok(completion.contents().map(Value::from).collect())
             }
             Input::Texts(texts) => texts
                 .into_iter()
                 .map(|text| {
                     let prompt = if self.return_full_text { text.clone() } else { String::new() };
-                    let completion = complete(Generation::text(&self.request, id, text)?, n)?;
+                    let completion = complete(Generation::text(&self.request, id, text)?, &self.request)?;
                     Ok(completion
                         .contents()
                         .map(|content| json!({"generated_text": format!("{prompt}{content}")}))
@@ -143,6 +142,10 @@ fn openai_parameters(mut args: Map<String, Value>, sample: bool) -> Map<String, 
         if let Some(value) = args.shift_remove(theirs) {
             args.entry(openai).or_insert(value);
         }
+    }
+    // vLLM, SGLang and transformers have the other name.
+    if let Some(penalty) = args.get("repeat_penalty").cloned() {
+        args.insert("repetition_penalty".into(), penalty);
     }
     // Without sampling, the likeliest token is taken: what OpenAI says by temperature 0.
     if !sample {
@@ -197,7 +200,8 @@ impl Reply for Texts {
         });
         let before = completion.contents().nth(index).map_or(0, str::len);
         completion.chunk(index, chunk)?;
-        let piece = completion.contents().nth(index).unwrap_or_default()[before..].to_owned();
+        let piece =
+            completion.contents().nth(index).unwrap_or_default().get(before..).unwrap_or_default().to_owned();
         if !piece.is_empty() {
             let mut row = vec![Value::from(""); n];
             row[index] = piece.into();
@@ -206,11 +210,15 @@ impl Reply for Texts {
         Ok(())
     }
 
-    fn end(&self, index: usize) -> Result<()> {
-        match &self.completion {
+    fn end(&mut self, index: usize) -> Result<()> {
+        match &mut self.completion {
             Some(completion) => completion.end(index),
             None => Err(Error::new(Kind::ConnectionLost, "the engine ended its stream without an answer")),
         }
+    }
+
+    fn tokens(&self) -> u64 {
+        self.completion.as_ref().map_or(0, Completion::tokens)
     }
 }
 

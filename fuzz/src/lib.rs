@@ -1,11 +1,9 @@
 //! What must hold for any bytes. `fuzz_targets/` tries them for as long as it is let;
 //! `../protocol/tests/fuzz.rs` tries the seeds, and what is near them.
 
-use pgml_protocol::chunk::EngineChunk;
 use pgml_protocol::exchange::Exchange;
-use pgml_protocol::reply::{ChunkStream, Completion, Head, Reply};
+use pgml_protocol::reply::{ChunkStream, Completion, Head, Reply, Wanted};
 use pgml_protocol::template::{self, SpecialTokens};
-use pgml_protocol::tool_call::CallShaper;
 use pgml_protocol::tools::ForcedCall;
 use pgml_protocol::{Request, Result};
 use serde::de::IgnoredAny;
@@ -26,6 +24,10 @@ pub fn exchange(data: &[u8]) {
             })?;
         }
         exchange.closed()?;
+        exchange.drain(|event| {
+            events.push(event.to_vec());
+            Ok(())
+        })?;
         Ok(events)
     };
     let whole = read(bytes.len().max(1));
@@ -56,39 +58,34 @@ pub fn reply(data: &[u8]) {
     let Some((&kind, lines)) = data.split_first() else { return };
     let head = || Head { id: "id".into(), created: 1, model: "a \"model\"".into() };
     let forced = [None, Some(ForcedCall::Any), Some(ForcedCall::Function("f".into()))];
-    let mut shapers: Vec<CallShaper> = forced[usize::from(kind) % 3]
-        .iter()
-        .flat_map(|forced| [0, 1].map(|index| CallShaper::new(forced.clone(), format!("call_{index}"))))
-        .collect();
-    let mut stream = ChunkStream::new(head(), 2);
-    let mut completion = Completion::new(head(), 2);
+    let wanted = || Wanted {
+        n: 2,
+        forced_call: forced[usize::from(kind) % 3].clone(),
+        no_top_logprobs: kind & 32 != 0,
+        include_usage: kind & 16 != 0,
+    };
+    let mut stream = ChunkStream::new(head(), wanted());
+    let mut completion = Completion::new(head(), wanted());
     for (line, event) in lines.split(|byte| *byte == b'\n').enumerate() {
         let index = line % 2;
-        let fed = (|| {
-            let shaped = match shapers.get_mut(index) {
-                Some(shaper) => shaper.reshape(event)?,
-                None => event.to_vec(),
-            };
-            let chunk = EngineChunk::parse(&shaped)?;
-            stream.chunk(index, &chunk)?;
-            completion.chunk(index, &chunk)
-        })();
         // A request ends with its first error.
-        if fed.is_err() {
+        if stream.event(index, event).is_err() {
             return;
         }
+        completion.event(index, event).expect("what a stream takes");
         if kind & 64 == 0
             && let Some(row) = stream.take_one()
         {
             is_json(&row);
         }
     }
-    if let Some(rows) = stream.take_all() {
+    let ended = [stream.end(0).is_ok(), stream.end(1).is_ok()];
+    assert_eq!(ended, [completion.end(0).is_ok(), completion.end(1).is_ok()]);
+    while let Some(rows) = stream.take_all() {
         is_json(&rows);
     }
     is_json(&stream.usage_chunk());
     is_json(&completion.json());
-    let _ = (stream.end(0), completion.end(1));
 }
 
 /// A template and, after a line of its own, what is added to the messages: a text or an error.

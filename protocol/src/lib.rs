@@ -8,17 +8,17 @@
 //! * [`tools`]: tool calls that must happen; [`schema`]: a tool's JSON schema put into another.
 //! * [`error`]: the errors that a caller can see, each with its SQLSTATE.
 //!
-//! With the feature `engine` (the extension's half):
+//! With the feature `engine` (the extension's half), from an engine's bytes to what a caller gets:
 //!
-//! * [`exchange`]: one HTTP request to an engine and its streamed answer.
+//! * [`exchange`]: one HTTP request to an engine, and its answer; `body`: what that answer is;
+//!   [`sse`]: server-sent events out of bytes.
 //! * [`engine_error`]: what an engine's error means for the caller.
-//! * [`sse`]: server-sent events out of bytes.
-//! * [`chunk`]: an engine's chunks, as far as we read them.
-//! * [`reply`]: the engine's chunks turned into the chunks and completions that a caller gets.
-//! * [`resources`]: what a request cost.
-//! * [`logprobs`]: what an engine tells of tokens, cut to what was asked for.
+//! * [`chunk`]: an engine's events, read generously; `raw`: JSON that is passed on as it came.
+//! * `assemble`: what an engine says of a choice, made into what OpenAI would say, with `calls` (its
+//!   tool calls), `tool_call` (a text that has to be one), `logprobs` and `usage`.
+//! * `merge`: the rules by which pieces become a message.
+//! * [`reply`]: the chunks and completions that a caller gets; [`resources`]: what a request cost.
 //! * [`template`]: a Jinja chat template applied to messages.
-//! * [`tool_call`]: text that has to be a tool call, shaped into one.
 
 pub mod error;
 pub mod parameters;
@@ -27,13 +27,25 @@ pub mod schema;
 pub mod tools;
 
 #[cfg(feature = "engine")]
+mod assemble;
+#[cfg(feature = "engine")]
+mod body;
+#[cfg(feature = "engine")]
+mod calls;
+#[cfg(feature = "engine")]
 pub mod chunk;
+#[cfg(feature = "engine")]
+mod completion;
 #[cfg(feature = "engine")]
 pub mod engine_error;
 #[cfg(feature = "engine")]
 pub mod exchange;
 #[cfg(feature = "engine")]
-pub mod logprobs;
+mod logprobs;
+#[cfg(feature = "engine")]
+mod merge;
+#[cfg(feature = "engine")]
+mod raw;
 #[cfg(feature = "engine")]
 pub mod reply;
 #[cfg(feature = "engine")]
@@ -41,9 +53,13 @@ pub mod resources;
 #[cfg(feature = "engine")]
 pub mod sse;
 #[cfg(feature = "engine")]
+mod stream;
+#[cfg(feature = "engine")]
 pub mod template;
 #[cfg(feature = "engine")]
-pub mod tool_call;
+mod tool_call;
+#[cfg(feature = "engine")]
+mod usage;
 
 pub use error::{Error, Kind, Result};
 pub use request::Request;

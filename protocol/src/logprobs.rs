@@ -2,23 +2,19 @@
 
 use serde_json::{Value, json};
 
-use crate::error::{Error, Result};
-
-/// Empties the `top_logprobs` of each token in an engine's event.
+/// Empties the `top_logprobs` of each token in the log probabilities of a choice.
 ///
 /// Engines differ in what they tell when asked for none: llama.cpp's server tells twenty, one, or
 /// no log probabilities at all. Every engine can tell one, which is dropped here.
-pub fn drop_alternatives(event: &[u8]) -> Result<Vec<u8>> {
-    let mut event: Value = serde_json::from_slice(event).map_err(Error::not_a_chunk)?;
-    for choice in event.get_mut("choices").and_then(Value::as_array_mut).into_iter().flatten() {
-        for part in ["content", "refusal"] {
-            let tokens = choice.pointer_mut(&format!("/logprobs/{part}")).and_then(Value::as_array_mut);
-            for token in tokens.into_iter().flatten().filter_map(Value::as_object_mut) {
-                token.insert("top_logprobs".into(), json!([]));
-            }
+pub(crate) fn without_alternatives(logprobs: &str) -> String {
+    let Ok(mut logprobs) = serde_json::from_str::<Value>(logprobs) else { return logprobs.to_owned() };
+    for part in ["content", "refusal"] {
+        let tokens = logprobs.get_mut(part).and_then(Value::as_array_mut);
+        for token in tokens.into_iter().flatten().filter_map(Value::as_object_mut) {
+            token.insert("top_logprobs".into(), json!([]));
         }
     }
-    Ok(event.to_string().into_bytes())
+    logprobs.to_string()
 }
 
 #[cfg(test)]
@@ -28,8 +24,8 @@ mod tests {
     #[test]
     fn tokens_keep_their_own_log_probabilities() {
         let token = |top: Value| json!({"token": "a", "logprob": -0.5, "top_logprobs": top});
-        let event = |top: Value| json!({"choices": [{"logprobs": {"content": [token(top)], "refusal": null}}, {"logprobs": null}]});
-        let made = drop_alternatives(event(json!([{"token": "a", "logprob": -0.5}])).to_string().as_bytes());
-        assert_eq!(serde_json::from_slice::<Value>(&made.unwrap()).unwrap(), event(json!([])));
+        let logprobs = |top: Value| json!({"content": [token(top)], "refusal": null}).to_string();
+        let made = without_alternatives(&logprobs(json!([{"token": "a", "logprob": -0.5}])));
+        assert_eq!(made, logprobs(json!([])));
     }
 }

@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use crate::error::{Error, Kind, Result};
 use crate::tools::ForcedCall;
 
 /// Shapes the text of a forced call into pieces of a tool call, as the text comes.
@@ -23,45 +22,9 @@ impl CallShaper {
         CallShaper { forced, id, text: String::new(), arguments, sent: 0, opened: false }
     }
 
-    /// Rewrites an engine's event: what it says as content becomes a tool call.
-    pub fn reshape(&mut self, event: &[u8]) -> Result<Vec<u8>> {
-        let mut event: Value = serde_json::from_slice(event).map_err(Error::not_a_chunk)?;
-        for choice in event.get_mut("choices").and_then(Value::as_array_mut).into_iter().flatten() {
-            let Value::Object(choice) = choice else {
-                return Err(Error::not_a_chunk("a choice is no object"));
-            };
-            let last = choice.get("finish_reason").is_some_and(|reason| !reason.is_null());
-            // A text completion has its text beside where a delta would be.
-            let text = match choice.get_mut("text") {
-                Some(text) => text.take(),
-                None => {
-                    let delta = choice.get_mut("delta");
-                    delta.and_then(|delta| delta.get_mut("content")).map(Value::take).unwrap_or_default()
-                }
-            };
-            if let Some(calls) = self.push(text.as_str().unwrap_or_default(), last) {
-                match choice.entry("delta").or_insert(Value::Null) {
-                    Value::Object(delta) => drop(delta.insert("tool_calls".into(), calls)),
-                    delta @ Value::Null => *delta = json!({"tool_calls": calls}),
-                    _ => return Err(Error::not_a_chunk("a delta is no object")),
-                }
-            }
-            if choice.get("finish_reason") == Some(&json!("stop")) {
-                if !self.opened {
-                    return Err(Error::new(
-                        Kind::ProtocolViolation,
-                        "the engine did not keep to the JSON schema that makes a tool call",
-                    ));
-                }
-                choice.insert("finish_reason".into(), self.finish_reason().into());
-            }
-        }
-        Ok(event.to_string().into_bytes())
-    }
-
     /// Takes more text, and gives the `tool_calls` delta that it makes, if any. `last` is whether
     /// the text ends here.
-    fn push(&mut self, more: &str, last: bool) -> Option<Value> {
+    pub(crate) fn push(&mut self, more: &str, last: bool) -> Option<Value> {
         self.text.push_str(more);
         if self.arguments.is_none() {
             self.arguments = arguments_start(&self.text);
@@ -92,13 +55,13 @@ impl CallShaper {
         (!piece.is_empty()).then(|| json!([{"index": 0, "function": {"arguments": piece}}]))
     }
 
-    /// OpenAI's `finish_reason` for a forced call that came to its end.
-    fn finish_reason(&self) -> &'static str {
-        match self.forced {
+    /// OpenAI's `finish_reason` for a forced call that came to its end; `None` where there is none.
+    pub(crate) fn finish_reason(&self) -> Option<&'static str> {
+        self.opened.then_some(match self.forced {
             // As its guide to function calling has it: a named function ends with "stop".
             ForcedCall::Function(_) => "stop",
             ForcedCall::Any => "tool_calls",
-        }
+        })
     }
 }
 
@@ -124,36 +87,19 @@ fn called_name(before: &str) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_event_that_is_no_chunk_is_refused() {
-        for event in ["{", r#"{"choices": [3]}"#, r#"{"choices": [{"delta": "x", "text": "{}"}]}"#] {
-            let mut shaper = CallShaper::new(ForcedCall::Function("weather".into()), "call_1".into());
-            assert_eq!(
-                shaper.reshape(event.as_bytes()).unwrap_err().kind,
-                Kind::ProtocolViolation,
-                "{event}"
-            );
-        }
-    }
-
     /// The name, the arguments and the finish_reason of a call whose text comes in pieces.
-    fn shape(forced: ForcedCall, text: &str, step: usize) -> (String, String, Value) {
+    fn shape(forced: ForcedCall, text: &str, step: usize) -> (String, String, Option<&'static str>) {
         let mut shaper = CallShaper::new(forced, "call_1".into());
-        let (mut name, mut arguments, mut reason) = (String::new(), String::new(), Value::Null);
-        let pieces: Vec<String> =
-            text.chars().collect::<Vec<_>>().chunks(step).map(|piece| piece.iter().collect()).collect();
-        let closing = [(String::new(), json!("stop"))];
-        for (piece, finish) in pieces.into_iter().map(|piece| (piece, Value::Null)).chain(closing) {
-            let event =
-                json!({"choices": [{"delta": {"content": piece}, "finish_reason": finish}]}).to_string();
-            let event: Value = serde_json::from_slice(&shaper.reshape(event.as_bytes()).unwrap()).unwrap();
-            let choice = &event["choices"][0];
-            let function = &choice["delta"]["tool_calls"][0]["function"];
+        let (mut name, mut arguments) = (String::new(), String::new());
+        let characters: Vec<char> = text.chars().collect();
+        let pieces = characters.chunks(step).map(|piece| (piece.iter().collect::<String>(), false));
+        for (piece, last) in pieces.chain([(String::new(), true)]) {
+            let Some(calls) = shaper.push(&piece, last) else { continue };
+            let function = &calls[0]["function"];
             name.push_str(function["name"].as_str().unwrap_or_default());
             arguments.push_str(function["arguments"].as_str().unwrap_or_default());
-            reason = choice["finish_reason"].clone();
         }
-        (name, arguments, reason)
+        (name, arguments, shaper.finish_reason())
     }
 
     #[test]
@@ -162,9 +108,9 @@ mod tests {
         let any = format!("{{\"name\": \"weather\", \"arguments\": {arguments} }}\n");
         for step in 1..any.len() {
             let named = shape(ForcedCall::Function("weather".into()), arguments, step);
-            assert_eq!(named, ("weather".into(), arguments.into(), json!("stop")));
+            assert_eq!(named, ("weather".into(), arguments.into(), Some("stop")));
             let (name, made, reason) = shape(ForcedCall::Any, &any, step);
-            assert_eq!((name.as_str(), made.trim_end(), reason), ("weather", arguments, json!("tool_calls")));
+            assert_eq!((name.as_str(), made.trim_end(), reason), ("weather", arguments, Some("tool_calls")));
         }
     }
 }
