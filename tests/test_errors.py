@@ -287,7 +287,7 @@ def test_no_url_and_no_local_instance(monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "expected", "words"),
     [
         ({"messages": [{"role": "user", "content": object()}]}, TypeError, "messages[0].content"),
-        ({"messages": [{1: "user"}]}, TypeError, "messages[0]: has a key that is not a str"),
+        ({"messages": [{(1,): "user"}]}, TypeError, "messages[0]: has a key that is not a str"),
         ({"temperature": float("nan")}, ValueError, "temperature: must be a finite number"),
         ({"messages": [{"role": "a", "content": "\ud800"}]}, ValueError, "messages[0].content"),
         ({"model": {"model": "scripted", "token": 1}}, TypeError, "model.token"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard, TypeVar, cast
 
 from pgml.types import NOT_GIVEN, NotGiven, Parameters
@@ -63,27 +64,27 @@ def request_body(
     body: dict[str, Any] = {
         # A dict, from which the Rust client takes the token.
         "model": model if isinstance(model, str) else _plain_mapping(model),
-        "messages": _listed(messages),
+        "messages": messages,
         "max_tokens": max_tokens,
         "temperature": temperature,
         "n": n,
         "chat_template": chat_template,
         **parameters,
     }
-    body = {name: value for name, value in body.items() if is_given(value)}
     for name in ("extra_headers", "extra_query"):
         if body.pop(name, None):
             raise TypeError(
                 f"{name}: cannot be sent: a statement has no HTTP headers and no query; "
                 "what the engine is to know goes into extra_body"
             )
-    if "tools" in body:
-        body["tools"] = _listed(body["tools"])
+    if "response_format" in body:
+        _check_format(body["response_format"])
     extra_body = body.pop("extra_body", None)
-    if extra_body is not None:
+    if extra_body is not None and is_given(extra_body):
         if not isinstance(extra_body, Mapping):
             raise TypeError(f"extra_body: must be a mapping, but is a {type(extra_body).__name__}")
         body.update(cast("Mapping[str, Any]", extra_body))
+    # The Rust client leaves out what is not given, here and further inside.
     return body
 
 
@@ -93,12 +94,20 @@ def is_given(value: _T | NotGiven) -> TypeGuard[_T]:
     return type(value).__name__ not in ("NotGiven", "Omit")
 
 
+def _check_format(form: Any) -> None:
+    # `list[int]` is not a class, but has the class that it is made from.
+    if isinstance(form, type) or isinstance(getattr(form, "__origin__", None), type):
+        name = getattr(form, "__name__", repr(form))
+        raise TypeError(
+            f"response_format: must be a mapping such as {{'type': 'json_object'}}, not the class "
+            f"{name}: to have the answer read into a class, call chat.completions.parse"
+        )
+
+
 def _plain_mapping(value: Any) -> Any:
-    return dict(cast("Mapping[str, Any]", value)) if isinstance(value, Mapping) else value
-
-
-def _listed(value: Any) -> Any:
-    """Make a list of an iterator, as which the openai package takes messages and tools, too."""
-    if isinstance(value, Iterator):
-        return list(cast("Iterator[object]", value))
-    return value
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[str, Any]", value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    dump = getattr(value, "model_dump", None)
+    return value if dump is None else dump(exclude_unset=True, mode="json")

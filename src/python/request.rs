@@ -1,13 +1,19 @@
 //! Python objects to JSON, in one pass.
 //!
-//! Python's own `json` would write NaN, which is no JSON, turn keys of any kind into strings, and
-//! not say where in the request a thing is that it cannot write.
+//! What the openai package can send is written as it writes it, and dataclasses, enums, dates, UUIDs,
+//! mappings and iterables too. Unlike Python's own `json`, an error says where in the request the
+//! value is that cannot be written.
 
 use std::fmt::Write;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{
+    PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMapping, PyMemoryView, PyString, PyTuple,
+    PyType,
+};
 
 use crate::{Request, Secret};
 
@@ -30,7 +36,7 @@ pub fn read(parameters: &Bound<'_, PyDict>) -> PyResult<Request> {
         public.del_item("token")?;
         parameters.set_item("model", public)?;
     }
-    let mut writer = Writer { json: String::with_capacity(512), path: Vec::new() };
+    let mut writer = Writer { json: String::with_capacity(512), path: Vec::new(), omit: false };
     writer.object(parameters)?;
     Ok(Request { token, ..Request::new(writer.json) })
 }
@@ -39,6 +45,8 @@ struct Writer<'py> {
     json: String,
     /// Where in the request the writer is, for messages.
     path: Vec<Place<'py>>,
+    /// The value just visited stands for "not given": its key is left out.
+    omit: bool,
 }
 
 enum Place<'py> {
@@ -75,23 +83,119 @@ impl<'py> Writer<'py> {
             self.object(object)
         } else if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
             self.array(value)
-        } else if let Ok(mapping) = value.cast::<PyMapping>() {
-            let object = PyDict::new(value.py());
-            object.update(mapping)?;
-            self.object(&object)
-        } else if let Ok(dump) = value.getattr("model_dump") {
-            // A pydantic model: what the openai package returns, and what callers put back into
-            // messages. Its unset fields are not part of what it says.
-            let options = PyDict::new(value.py());
-            options.set_item("exclude_none", true)?;
-            let dumped = dump.call((), Some(&options))?;
-            // Of a mock, for one, it returns such an object again, and again.
-            if dumped.hasattr("model_dump")? {
-                return Err(self.no_json(value)?);
-            }
-            self.value(&dumped)
         } else {
-            Err(self.no_json(value)?)
+            self.converted(value)
+        }
+    }
+
+    /// Writes a value that JSON has no type of its own for.
+    fn converted(&mut self, value: &Bound<'py, PyAny>) -> PyResult<()> {
+        let py = value.py();
+        let classes = Classes::get(py)?;
+        if value.is_instance_of::<PyType>() {
+            // An enum's class can be iterated over, and a dataclass has the fields of its instances.
+            Err(self.not_encodable(value)?)
+        } else if let Ok(mapping) = value.cast::<PyMapping>() {
+            let object = PyDict::new(py);
+            for item in mapping.items()?.iter() {
+                let (key, value): (Bound<'py, PyAny>, Bound<'py, PyAny>) = item.extract()?;
+                object.set_item(key, value)?;
+            }
+            self.object(&object)
+        } else if let Ok(dump) = value.getattr(intern!(py, "model_dump")) {
+            self.model(value, &dump)
+        } else if value.is_instance(classes.enumeration.bind(py))? {
+            self.value(&value.getattr(intern!(py, "value"))?)
+        } else if value.is_instance(classes.iso.bind(py))? {
+            self.value(&value.call_method0(intern!(py, "isoformat"))?)
+        } else if value.is_instance(classes.uuid.bind(py))? {
+            self.string(&value.str()?)
+        } else if value.hasattr(intern!(py, "__dataclass_fields__"))? {
+            let object = PyDict::new(py);
+            for field in classes.fields.bind(py).call1((value,))?.try_iter()? {
+                let name = field?.getattr(intern!(py, "name"))?;
+                object.set_item(&name, value.getattr(name.cast::<PyString>()?)?)?;
+            }
+            self.object(&object)
+        } else if is_omitted(value)? {
+            self.omit = true;
+            Ok(())
+        } else if value.is_instance_of::<PyBytes>()
+            || value.is_instance_of::<PyByteArray>()
+            || value.is_instance_of::<PyMemoryView>()
+            || value.is_instance(classes.file.bind(py))?
+            || !value.hasattr(intern!(py, "__iter__"))?
+        {
+            Err(self.not_encodable(value)?)
+        } else {
+            self.array(value)
+        }
+    }
+
+    /// Writes a pydantic model: its fields that are set, as the openai package does.
+    fn model(&mut self, value: &Bound<'py, PyAny>, dump: &Bound<'py, PyAny>) -> PyResult<()> {
+        let py = value.py();
+        let options = PyDict::new(py);
+        options.set_item("exclude_unset", true)?;
+        options.set_item("mode", "json")?;
+        if self.has_type_in_openai() {
+            if let Ok(excluded) = value.getattr(intern!(py, "__api_exclude__")) {
+                options.set_item("exclude", excluded)?;
+            }
+        } else {
+            options.set_item("by_alias", true)?;
+        }
+        let dumped = dump.call((), Some(&options))?;
+        // A mock returns another mock, without end.
+        if dumped.hasattr(intern!(py, "model_dump"))? {
+            return Err(self.not_encodable(value)?);
+        }
+        self.value(&dumped)
+    }
+
+    /// Whether the openai package's types of a request describe this place. It writes models there by
+    /// the names of their fields, and elsewhere (in what `extra_body` adds, or below a key that its
+    /// types do not have) by their aliases.
+    fn has_type_in_openai(&self) -> bool {
+        let mut keys = self.path.iter().filter_map(|step| match step {
+            Place::Key(key) => Some(key.to_string_lossy()),
+            Place::Index(_) => None,
+        });
+        let keys: [Option<_>; 5] = std::array::from_fn(|_| keys.next());
+        let [root, second, third, fourth, fifth] = keys.each_ref().map(|key| key.as_deref());
+        match (root, second, third, fourth) {
+            (Some("messages"), Some("content"), Some("image_url" | "input_audio" | "file"), _) => {
+                fourth.is_none()
+            }
+            (Some("messages"), Some("tool_calls"), Some("function"), _) => {
+                matches!(fourth, None | Some("parsed_arguments")) && fifth.is_none()
+            }
+            (Some("messages"), Some("tool_calls"), Some("custom"), _) => fourth.is_none(),
+            (
+                Some("messages"),
+                Some("content" | "tool_calls" | "function_call" | "audio" | "parsed"),
+                _,
+                _,
+            ) => third.is_none(),
+            // A schema is a dict with values of any type, which are not looked into.
+            (Some("tools"), Some("function"), Some("parameters"), _) => self.path.len() <= 5,
+            (Some("functions"), Some("parameters"), _, _) => self.path.len() <= 4,
+            (Some("response_format"), Some("json_schema"), Some("schema"), _) => self.path.len() <= 4,
+            (Some("tools"), Some("function" | "custom"), _, _)
+            | (Some("tool_choice"), Some("function" | "custom" | "allowed_tools"), _, _)
+            | (Some("response_format"), Some("json_schema"), _, _)
+            | (Some("prediction"), Some("content"), _, _) => third.is_none(),
+            (Some("metadata" | "logit_bias"), _, _, _) => third.is_none(),
+            (
+                Some(
+                    "messages" | "tools" | "functions" | "tool_choice" | "response_format" | "prediction"
+                    | "stream_options" | "web_search_options" | "audio" | "function_call",
+                ),
+                _,
+                _,
+                _,
+            ) => second.is_none(),
+            _ => false,
         }
     }
 
@@ -101,10 +205,12 @@ impl<'py> Writer<'py> {
         let mut first = true;
         // Of a copy: a value's own model_dump() can change the dict that it is in.
         for (key, value) in object.copy()?.iter() {
-            let Ok(key) = key.cast_into::<PyString>() else {
-                return Err(PyTypeError::new_err(format!("{}: has a key that is not a str", self.place())));
+            let key = match key.cast_into::<PyString>() {
+                Ok(key) => key,
+                Err(error) => self.key(&error.into_inner())?,
             };
-            if !std::mem::take(&mut first) {
+            let start = self.json.len();
+            if !first {
                 self.json.push(',');
             }
             self.string(&key)?;
@@ -112,6 +218,11 @@ impl<'py> Writer<'py> {
             self.path.push(Place::Key(key));
             self.value(&value)?;
             self.path.pop();
+            if std::mem::take(&mut self.omit) {
+                self.json.truncate(start);
+            } else {
+                first = false;
+            }
         }
         self.json.push('}');
         Ok(())
@@ -125,11 +236,43 @@ impl<'py> Writer<'py> {
                 self.json.push(',');
             }
             self.path.push(Place::Index(index));
-            self.value(&value?)?;
+            let value = value?;
+            self.value(&value)?;
+            if self.omit {
+                return Err(self.not_encodable(&value)?);
+            }
             self.path.pop();
         }
         self.json.push(']');
         Ok(())
+    }
+
+    /// A key that is not a string, as Python's own `json` writes it: `{1: …}` has the key `"1"`.
+    fn key(&mut self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
+        let py = key.py();
+        let text = if key.is_none() {
+            "null".into()
+        } else if let Ok(truth) = key.cast::<PyBool>() {
+            truth.is_true().to_string()
+        } else if key.is_instance_of::<PyInt>() {
+            // An enum's member prints its name.
+            py.get_type::<PyInt>().call_method1(intern!(py, "__repr__"), (key,))?.to_string()
+        } else if let Ok(number) = key.cast::<PyFloat>() {
+            number.repr()?.to_string()
+        } else if key.is_instance(Classes::get(py)?.enumeration.bind(py))? {
+            let value = key.getattr(intern!(py, "value"))?;
+            return match value.cast_into::<PyString>() {
+                Ok(text) => Ok(text),
+                Err(error) => self.key(&error.into_inner()),
+            };
+        } else {
+            let kind = key.get_type().name()?;
+            return Err(PyTypeError::new_err(format!(
+                "{}: has a key that is not a str, int, float, bool or None, but a {kind}",
+                self.place()
+            )));
+        };
+        Ok(PyString::new(py, &text))
     }
 
     fn string(&mut self, text: &Bound<'py, PyString>) -> PyResult<()> {
@@ -154,10 +297,11 @@ impl<'py> Writer<'py> {
         PyValueError::new_err(format!("{}: {problem}", self.place()))
     }
 
-    fn no_json(&self, value: &Bound<'py, PyAny>) -> PyResult<PyErr> {
+    fn not_encodable(&self, value: &Bound<'py, PyAny>) -> PyResult<PyErr> {
         let kind = value.get_type().name()?;
         Ok(PyTypeError::new_err(format!(
-            "{}: must be made of str, int, float, bool, None, dict and list, but is a {kind}",
+            "{}: cannot be written as JSON: must be made of str, int, float, bool, None, mappings, iterables, \
+             pydantic models, dataclasses, enums, dates and UUIDs, but is a {kind}",
             self.place()
         )))
     }
@@ -173,5 +317,40 @@ impl<'py> Writer<'py> {
             };
         }
         if place.is_empty() { "request".into() } else { place }
+    }
+}
+
+/// Whether a value is one of those that stand for a parameter that is not given.
+fn is_omitted(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    // By name, since the openai package may not be installed.
+    let name = value.get_type().name()?;
+    Ok(name == "NotGiven" || name == "Omit")
+}
+
+/// Python's classes that are written in a way of their own.
+struct Classes {
+    enumeration: Py<PyAny>,
+    /// Those with `isoformat()`.
+    iso: Py<PyAny>,
+    uuid: Py<PyAny>,
+    file: Py<PyAny>,
+    /// The function `dataclasses.fields`.
+    fields: Py<PyAny>,
+}
+
+impl Classes {
+    fn get(py: Python<'_>) -> PyResult<&Classes> {
+        static CLASSES: PyOnceLock<Classes> = PyOnceLock::new();
+        CLASSES.get_or_try_init(py, || {
+            let datetime = py.import("datetime")?;
+            let iso = (datetime.getattr("date")?, datetime.getattr("time")?);
+            Ok(Classes {
+                enumeration: py.import("enum")?.getattr("Enum")?.unbind(),
+                iso: iso.into_pyobject(py)?.into_any().unbind(),
+                uuid: py.import("uuid")?.getattr("UUID")?.unbind(),
+                file: py.import("io")?.getattr("IOBase")?.unbind(),
+                fields: py.import("dataclasses")?.getattr("fields")?.unbind(),
+            })
+        })
     }
 }
