@@ -48,7 +48,7 @@ fn head() -> Head {
 /// All that the extension does between a socket's bytes and a reply.
 fn receive(answer: &[u8], reply: &mut impl Reply) {
     let uri = "http://engine:8080/v1/chat/completions".parse().unwrap();
-    let mut exchange = Exchange::post(&uri, None, "id", b"{}").unwrap();
+    let mut exchange = Exchange::post(&uri, &http::HeaderMap::new(), b"{}".as_slice().into()).unwrap();
     for part in answer.chunks(READ) {
         exchange.received(part);
         exchange

@@ -33,8 +33,10 @@ ZEPHYR = """\
 async def test_a_completion_has_the_shape_of_openai(call: Call, model: str) -> None:
     completion = await call.create(model, QUESTION, max_tokens=5)
     assert type(completion) is pgml.ChatCompletion
+    # Beside OpenAI's fields, what llama.cpp adds.
     assert set(completion) == {
-        *("id", "object", "created", "model", "system_fingerprint", "choices", "usage")
+        *("id", "object", "created", "model", "system_fingerprint", "choices", "usage"),
+        "timings",
     }
     assert completion["object"] == "chat.completion"
     assert completion["model"] == model

@@ -22,7 +22,7 @@ PASSWORD = "hunter2"
 RULES = b"""\
 hostssl all certified 127.0.0.1/32 cert
 hostssl all app 127.0.0.1/32 scram-sha-256
-host pgbouncer pgml 127.0.0.1/32 trust
+host pgbouncer postgres 127.0.0.1/32 trust
 """
 LAST_YEAR = datetime(2025, 1, 1, tzinfo=timezone.utc)
 
@@ -66,7 +66,7 @@ def secured(
     pooler.file("cert.key", certificate.private_key_pem.bytes())
     pooler.file("ca.pem", authority.cert_pem.bytes())
     pooler.file("hba", RULES)
-    pooler.file("users", f'"app" "{PASSWORD}"\n"certified" ""\n"pgml" ""\n'.encode())
+    pooler.file("users", f'"app" "{PASSWORD}"\n"certified" ""\n"postgres" ""\n'.encode())
     return pooler
 
 
@@ -95,7 +95,7 @@ def ask(deadline: None) -> Callable[..., Any]:
 
 def cipher(tls: PgBouncer, name: str) -> str:
     """What encrypts the one connection of that application_name."""
-    url = tls.url("pgml").replace("/pgml?", "/pgbouncer")
+    url = tls.url("postgres").replace("/pgml?", "/pgbouncer")
     # Its console answers simple queries only.
     with psycopg.connect(url, autocommit=True, cursor_factory=psycopg.ClientCursor) as console:
         shown = console.execute("SHOW CLIENTS")

@@ -24,14 +24,14 @@ const MAX_PROXY_HEAD: usize = 16 << 10;
 
 /// Connects, with TLS where the URL says so. Waits as a backend waits, so that a cancel ends it.
 pub fn connect(engine: &Engine) -> Result<Transport> {
-    let deadline = Instant::now() + engine.connect_timeout;
-    if let Some(path) = &engine.unix_socket {
+    let deadline = Instant::now() + engine.options.connect_timeout;
+    if let Some(path) = &engine.options.unix_socket {
         let address = SockAddr::unix(path).map_err(|error| engine.cannot_connect(&error))?;
         let socket = begin(&address).map_err(|error| refused(engine, error))?;
         wait_connected(&socket, engine, deadline)?;
         return secure(socket, engine, deadline);
     }
-    let (host, port) = match &engine.proxy {
+    let (host, port) = match &engine.options.proxy {
         Some(proxy) => (proxy.host().unwrap_or_default(), proxy.port_u16().unwrap_or(80)),
         None => (engine.host(), engine.port()),
     };
@@ -162,10 +162,10 @@ fn refused(engine: &Engine, error: io::Error) -> Error {
 /// Asks a proxy for a tunnel to an https engine. A request to an http engine is sent to the proxy
 /// itself, see [`Engine::absolute_form`].
 fn tunnel(mut socket: &Socket, engine: &Engine, deadline: Instant) -> Result<()> {
-    if engine.proxy.is_none() || !engine.is_https() {
+    if engine.options.proxy.is_none() || !engine.is_https() {
         return Ok(());
     }
-    let target = format!("{}:{}", engine.uri.host().unwrap_or_default(), engine.port());
+    let target = format!("{}:{}", engine.options.base_url.host().unwrap_or_default(), engine.port());
     let authorization = engine.proxy_authorization.as_deref();
     let authorization =
         authorization.map_or(String::new(), |value| format!("Proxy-Authorization: {value}\r\n"));

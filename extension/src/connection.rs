@@ -1,6 +1,6 @@
 //! One connection to an engine, with the request on it and its answer.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::fd::RawFd;
 
 use pgml_protocol::exchange::Exchange;
@@ -8,16 +8,30 @@ use pgml_protocol::{Error, Kind, Result};
 
 use crate::connect::connect;
 use crate::engine::Engine;
+use crate::kept;
 use crate::transport::Transport;
 
 pub struct Connection {
     transport: Transport,
     pub exchange: Exchange,
+    /// It has carried another request before. The engine may have closed it meanwhile.
+    is_reused: bool,
 }
 
 impl Connection {
+    /// Takes a kept connection, or makes one.
     pub fn open(engine: &Engine, exchange: Exchange) -> Result<Connection> {
-        Ok(Connection { transport: connect(engine)?, exchange })
+        match kept::take(engine) {
+            Some(transport) => Ok(Connection { transport, exchange, is_reused: true }),
+            None => Ok(Connection { transport: connect(engine)?, exchange, is_reused: false }),
+        }
+    }
+
+    /// Ends the connection, or keeps it for a next request.
+    pub fn close(self, engine: &Engine) {
+        if self.exchange.stays_open() && !engine.keepalive().is_zero() {
+            kept::keep(engine, self.transport, self.exchange);
+        }
     }
 
     pub fn socket(&self) -> RawFd {
@@ -48,6 +62,9 @@ impl Connection {
         match self.transport.read(buffer) {
             Ok(None) => Ok(false),
             Ok(Some(0)) => {
+                if self.replace(engine)? {
+                    return Ok(false);
+                }
                 self.exchange.closed().map_err(|error| engine.attribute_and_redact(error))?;
                 Ok(true)
             }
@@ -55,15 +72,31 @@ impl Connection {
                 self.exchange.received(&buffer[..count]);
                 Ok(true)
             }
-            // What it said before it reset the connection tells more than the reset.
-            Err(error) => Err(match self.exchange.broken_off() {
-                Some(refusal) => engine.attribute_and_redact(refusal),
-                None => lost(engine, &error),
-            }),
+            Err(error) => {
+                if self.replace(engine)? {
+                    return Ok(false);
+                }
+                // What it said before it reset the connection tells more than the reset.
+                Err(match self.exchange.broken_off() {
+                    Some(refusal) => engine.attribute_and_redact(refusal),
+                    None => lost(engine, &error),
+                })
+            }
         }
+    }
+
+    /// Sends the request again on a new connection, if the engine has closed a kept one without an
+    /// answer. Its close and our request may have crossed.
+    fn replace(&mut self, engine: &Engine) -> Result<bool> {
+        if !std::mem::take(&mut self.is_reused) || !self.exchange.rewind() {
+            return Ok(false);
+        }
+        self.transport = connect(engine)?;
+        self.send(engine)?;
+        Ok(true)
     }
 }
 
-fn lost(engine: &Engine, error: &std::io::Error) -> Error {
+fn lost(engine: &Engine, error: &io::Error) -> Error {
     Error::new(Kind::ConnectionLost, format!("lost {}: {error}", engine.label()))
 }

@@ -53,15 +53,22 @@ impl Connections {
         let mut progress = false;
         for (index, place) in self.connections.iter_mut().enumerate() {
             let Some(connection) = place else { continue };
+            let socket = connection.socket();
             connection.send(engine)?;
             let came = connection.receive(engine, &mut self.received)?;
+            if connection.socket() != socket {
+                // A kept connection turned out to be closed, and there is a new one.
+                self.wait = None;
+            }
             if !came && !connection.exchange.is_ended() {
                 continue;
             }
             progress = true;
             if received(index, connection)? {
-                *place = None;
-                // Its socket is closed: the wait set must not contain it any longer.
+                if let Some(connection) = place.take() {
+                    connection.close(engine);
+                }
+                // The wait set must not contain its socket any longer.
                 self.wait = None;
             }
         }

@@ -5,15 +5,14 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use pgml_protocol::exchange::{DONE, Exchange};
+use pgml_protocol::exchange::DONE;
 use pgml_protocol::reply::{Head, Reply};
 use pgml_protocol::{Error, Kind, Request, Result};
-use serde_json::Value;
 
 use crate::connection::Connection;
 use crate::connections::{Connections, Waited};
 use crate::engine::Engine;
-use crate::prompt::{Prompt, later_seed};
+use crate::prompt::Prompt;
 use crate::requests::Entry;
 
 /// A request under way. Dropping it closes its connections, on which the engine frees its slots.
@@ -44,18 +43,10 @@ impl Generation {
             model: request.model.clone(),
         };
         let uri = engine.endpoint(prompt.path())?;
-        let mut body = prompt.body(request, &engine.model);
-        let seed = request.parameters.get("seed");
+        let bodies = prompt.bodies(request, &engine);
         let mut choices = Vec::with_capacity(request.n);
-        for index in 0..request.n {
-            if let Some(seed) = seed {
-                // With one seed for all, every choice would be the same.
-                body.insert("seed".into(), later_seed(seed, index));
-            }
-            let bytes = Value::Object(body.clone()).to_string();
-            let exchange = Exchange::post(&uri, engine.api_key.as_deref(), &head.id, bytes.as_bytes())
-                .map_err(|error| engine.attribute_and_redact(error))?;
-            let mut connection = Connection::open(&engine, exchange)?;
+        for body in bodies {
+            let mut connection = Connection::open(&engine, engine.post(&uri, body)?)?;
             connection.send(&engine)?;
             choices.push(connection);
         }
@@ -91,8 +82,8 @@ impl Generation {
                 entry.set_tokens(reply.tokens());
                 return Ok(!choices.is_empty());
             }
-            if let Waited::TimedOut = choices.wait(engine.read_timeout, engine) {
-                let error = format!("{} sent nothing for {:?}", engine.label(), engine.read_timeout);
+            if let Waited::TimedOut = choices.wait(engine.options.read_timeout, engine) {
+                let error = format!("{} sent nothing for {:?}", engine.label(), engine.options.read_timeout);
                 return Err(Error::new(Kind::Timeout, error)
                     .hint("The server's option read_timeout sets this limit."));
             }

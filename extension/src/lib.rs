@@ -27,6 +27,7 @@ mod connections;
 mod engine;
 mod generation;
 mod json;
+mod kept;
 mod lookup;
 mod options;
 mod prompt;
@@ -52,6 +53,7 @@ extern "C-unwind" fn _PG_init() {
     }
     check_alone().unwrap_or_else(|error| report(error));
     engine::define_settings();
+    kept::watch_discard();
 }
 
 /// Whether this session has no other version of the library loaded, which would have the same

@@ -1,10 +1,15 @@
 //! What the engine is asked: the messages, or a text that a chat template made of them.
 
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use pgml_protocol::exchange::RequestBody;
 use pgml_protocol::template;
 use pgml_protocol::{Request, Result};
 use serde_json::{Map, Value, json};
 
 use crate::engine::Engine;
+use crate::options::DefaultTemperature;
 use crate::sandbox;
 use crate::special_tokens;
 
@@ -40,40 +45,98 @@ impl Prompt {
         }
     }
 
-    /// The body that the engine gets: the caller's parameters, and what makes it stream.
-    pub fn body(self, request: &Request, model: &str) -> Map<String, Value> {
-        let mut body = request.parameters.clone();
-        body.insert("model".into(), model.into());
-        // Always a stream: an engine notices that nobody reads a stream any more, and stops.
-        body.insert("stream".into(), true.into());
-        body.insert("stream_options".into(), json!({"include_usage": true}));
-        if let Prompt::Text(text) = self {
-            put_text(&mut body, text);
+    /// The bodies that the engine gets, one for each choice: the caller's parameters, and what makes
+    /// it stream. They differ in their seed only, so all else is written once.
+    pub fn bodies(self, request: &Request, engine: &Engine) -> Vec<RequestBody> {
+        let mut changed = self.changes(request, engine);
+        let seed = request.parameters.get("seed");
+        if seed.is_some() {
+            changed.insert("seed", None);
         }
-        body
+        let mut writer = Writer::default();
+        for (name, value) in &request.parameters {
+            if !changed.contains_key(name.as_str()) {
+                writer.member(name, value);
+            }
+        }
+        for (name, value) in &changed {
+            if let Some(value) = value {
+                writer.member(name, value);
+            }
+        }
+        let shared: Rc<[u8]> = writer.0.into();
+        let end = |index| match seed {
+            // With one seed for all, every choice would be the same.
+            Some(seed) => format!(",\"seed\":{}}}", later_seed(seed, index)).into_bytes(),
+            None => b"}".to_vec(),
+        };
+        (0..request.n).map(|index| RequestBody { shared: shared.clone(), own: end(index) }).collect()
+    }
+
+    /// What is said differently from the caller's parameters; `None` is left out.
+    fn changes(self, request: &Request, engine: &Engine) -> BTreeMap<&'static str, Option<Value>> {
+        let mut changed = BTreeMap::new();
+        changed.insert("model", Some(engine.model.as_str().into()));
+        // Always a stream: an engine notices that nobody reads a stream any more, and stops.
+        changed.insert("stream", Some(true.into()));
+        if engine.options.stream_options && request.stream_options {
+            changed.insert("stream_options", Some(json!({"include_usage": true})));
+        }
+        if request.temperature_is_default {
+            match engine.options.default_temperature {
+                DefaultTemperature::Unset => (),
+                DefaultTemperature::Engine => drop(changed.insert("temperature", None)),
+                DefaultTemperature::Set(value) => drop(changed.insert("temperature", Some(value.into()))),
+            }
+        }
+        if let Prompt::Text(text) = self {
+            put_text(&mut changed, &request.parameters, text);
+        }
+        changed
+    }
+}
+
+/// Writes the members of a JSON object, up to its closing brace.
+#[derive(Default)]
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn member(&mut self, name: &str, value: &Value) {
+        self.0.push(if self.0.is_empty() { b'{' } else { b',' });
+        // A vector takes all bytes, and a value has nothing in it that JSON cannot say.
+        let _ = serde_json::to_writer(&mut self.0, name);
+        self.0.push(b':');
+        let _ = serde_json::to_writer(&mut self.0, value);
     }
 }
 
 /// Turns the body of a chat completion into one of the older endpoint, `/completions`.
-fn put_text(body: &mut Map<String, Value>, text: String) {
-    body.shift_remove("messages");
-    body.insert("prompt".into(), text.into());
+fn put_text(
+    changed: &mut BTreeMap<&'static str, Option<Value>>,
+    parameters: &Map<String, Value>,
+    text: String,
+) {
+    changed.insert("messages", None);
+    changed.insert("prompt", Some(text.into()));
     // llama.cpp's older endpoint has other names for what holds a text to a schema, and for the
     // number of likely tokens to report.
-    match body.get("response_format").and_then(|format| format.get("type")).and_then(Value::as_str) {
+    match parameters.get("response_format").and_then(|format| format.get("type")).and_then(Value::as_str) {
         Some("json_schema") => {
-            let schema = body["response_format"]["json_schema"]["schema"].clone();
-            body.insert("json_schema".into(), schema);
+            let schema = parameters["response_format"]["json_schema"]["schema"].clone();
+            changed.insert("json_schema", Some(schema));
         }
-        Some("json_object") => drop(body.insert("json_schema".into(), json!({"type": "object"}))),
+        Some("json_object") => drop(changed.insert("json_schema", Some(json!({"type": "object"})))),
         _ => (),
     }
-    if let Some(count) = body.get("top_logprobs").cloned() {
-        body.insert("n_probs".into(), count);
+    if let Some(count) = parameters.get("top_logprobs").cloned() {
+        changed.insert("n_probs", Some(count));
     }
     // The older endpoint knows the limit by its older name only.
-    if let Some(limit) = body.shift_remove("max_completion_tokens") {
-        body.entry("max_tokens").or_insert(limit);
+    if let Some(limit) = parameters.get("max_completion_tokens") {
+        changed.insert("max_completion_tokens", None);
+        if !parameters.contains_key("max_tokens") {
+            changed.insert("max_tokens", Some(limit.clone()));
+        }
     }
 }
 
@@ -90,7 +153,7 @@ fn template_variables(request: &Request) -> Map<String, Value> {
 }
 
 /// The seed of a choice: the request's own for the first, and another for each one after it.
-pub fn later_seed(seed: &Value, index: usize) -> Value {
+fn later_seed(seed: &Value, index: usize) -> Value {
     match (seed.as_i64(), seed.as_u64()) {
         (Some(seed), _) => seed.wrapping_add(index as i64).into(),
         (None, Some(seed)) => seed.wrapping_add(index as u64).into(),

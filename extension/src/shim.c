@@ -160,22 +160,21 @@ pgml_wait_free(WaitEventSet *set)
 }
 
 /*
- * The api_key that a user mapping holds for a role, or for PUBLIC; NULL where there is none.
- * GetUserMapping() would raise an error for a role without a mapping, which is no error here.
+ * Calls back with each option of a role's user mapping, or of that for PUBLIC. GetUserMapping()
+ * would raise an error for a role without a mapping, which is no error here.
  */
-char *
-pgml_api_key(Oid role, Oid server)
+void
+pgml_user_mapping(Oid role, Oid server, void (*option) (void *, const char *, const char *), void *context)
 {
 	HeapTuple	tuple;
 	Datum		datum;
 	bool		isnull;
-	char	   *key = NULL;
 
 	tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(role), ObjectIdGetDatum(server));
 	if (!HeapTupleIsValid(tuple))
 		tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(InvalidOid), ObjectIdGetDatum(server));
 	if (!HeapTupleIsValid(tuple))
-		return NULL;
+		return;
 	datum = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple, Anum_pg_user_mapping_umoptions, &isnull);
 	if (!isnull)
 	{
@@ -183,12 +182,10 @@ pgml_api_key(Oid role, Oid server)
 
 		foreach(cell, untransformRelOptions(datum))
 		{
-			DefElem    *option = (DefElem *) lfirst(cell);
+			DefElem    *element = (DefElem *) lfirst(cell);
 
-			if (strcmp(option->defname, "api_key") == 0)
-				key = defGetString(option);
+			option(context, element->defname, defGetString(element));
 		}
 	}
 	ReleaseSysCache(tuple);
-	return key;
 }

@@ -12,7 +12,12 @@ unsafe extern "C-unwind" {
     fn pgml_wait_writable(set: *mut c_void, position: c_int, writable: bool);
     fn pgml_wait(set: *mut c_void, timeout_ms: c_long, request_id: *const c_char) -> bool;
     fn pgml_wait_free(set: *mut c_void);
-    fn pgml_api_key(role: pg_sys::Oid, server: pg_sys::Oid) -> *mut c_char;
+    fn pgml_user_mapping(
+        role: pg_sys::Oid,
+        server: pg_sys::Oid,
+        option: unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char),
+        context: *mut c_void,
+    );
 }
 
 /// Sends the rows made so far to the client, without waiting for it.
@@ -21,12 +26,21 @@ pub fn flush() {
     unsafe { pg_guard_ffi_boundary(|| pgml_flush()) }
 }
 
-/// The api_key for a role on a server, its own mapping before that of PUBLIC.
-pub fn api_key(role: pg_sys::Oid, server: pg_sys::Oid) -> Option<String> {
-    // SAFETY: as above; the returned string lives in the current memory context.
-    let key = unsafe { pg_guard_ffi_boundary(|| pgml_api_key(role, server)) };
-    // SAFETY: not null, and C strings from Postgres end in NUL.
-    (!key.is_null()).then(|| unsafe { CStr::from_ptr(key) }.to_string_lossy().into_owned())
+/// The options of a role's user mapping for a server; its own mapping counts before that of PUBLIC.
+pub fn user_mapping(role: pg_sys::Oid, server: pg_sys::Oid) -> Vec<(String, String)> {
+    unsafe extern "C" fn add(options: *mut c_void, name: *const c_char, value: *const c_char) {
+        // SAFETY: the vector below, which nothing else uses during the call.
+        let options: &mut Vec<(String, String)> = unsafe { &mut *options.cast() };
+        // SAFETY: C strings from Postgres end in NUL.
+        let text = |text| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned();
+        options.push((text(name), text(value)));
+    }
+    let mut options: Vec<(String, String)> = Vec::new();
+    // SAFETY: `add` gets the pointer to `options` that is passed beside it, and only during the call.
+    unsafe {
+        pg_guard_ffi_boundary(|| pgml_user_mapping(role, server, add, (&raw mut options).cast()));
+    }
+    options
 }
 
 /// Waits for sockets the way a backend must wait: a cancel, a timeout, the client's going away and

@@ -30,8 +30,7 @@ pub fn needed_by(template: &str, engine: &Engine) -> Result<SpecialTokens> {
     if let Some(known) = TOKENS.with_borrow(|tokens| tokens.get(&key).cloned()) {
         return Ok(known);
     }
-    let Some(properties) = ask(engine, Exchange::get(&engine.at("/props")?, engine.api_key.as_deref()))?
-    else {
+    let Some(properties) = ask(engine, engine.get(&engine.at("/props")?)?)? else {
         return Ok(SpecialTokens::default());
     };
     let token = |name: &str| properties.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -48,7 +47,7 @@ pub fn engine_adds_bos(engine: &Engine) -> Result<bool> {
         return Ok(known);
     }
     let empty = br#"{"content": "", "add_special": true}"#;
-    let exchange = Exchange::post(&engine.at("/tokenize")?, engine.api_key.as_deref(), "tokenize", empty);
+    let exchange = engine.post(&engine.at("/tokenize")?, empty.as_slice().into())?;
     let Some(answer) = ask(engine, exchange)? else { return Ok(false) };
     let adds = answer.get("tokens").and_then(Value::as_array).is_some_and(|tokens| !tokens.is_empty());
     ADDS_BOS.with_borrow_mut(|known| known.insert(key, adds));
@@ -56,10 +55,9 @@ pub fn engine_adds_bos(engine: &Engine) -> Result<bool> {
 }
 
 /// Asks the engine for a small JSON document. `None` where it has none.
-fn ask(engine: &Engine, exchange: Result<Exchange>) -> Result<Option<Value>> {
-    let exchange = exchange.map_err(|error| engine.attribute_and_redact(error))?;
+fn ask(engine: &Engine, exchange: Exchange) -> Result<Option<Value>> {
     let mut connection = Connection::open(engine, exchange)?;
-    let deadline = Instant::now() + engine.connect_timeout;
+    let deadline = Instant::now() + engine.options.connect_timeout;
     let wait = WaitSet::new(&[connection.socket()]);
     let mut buffer = vec![0; 64 << 10];
     loop {

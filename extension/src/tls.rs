@@ -27,7 +27,7 @@ thread_local! {
 
 /// The TLS settings for an engine. Read once in a backend's life, and again when the file changes.
 pub fn config(engine: &Engine) -> Result<Arc<ClientConfig>> {
-    let path = engine.sslrootcert.as_deref().unwrap_or_default();
+    let path = engine.options.sslrootcert.as_deref().unwrap_or_default();
     let unreadable = |problem: &dyn std::fmt::Display| {
         Error::new(Kind::CannotConnect, format!("{}: sslrootcert cannot be used: {problem}", engine.label()))
     };

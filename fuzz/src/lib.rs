@@ -14,7 +14,7 @@ pub fn exchange(data: &[u8]) {
     let Some((&step, bytes)) = data.split_first() else { return };
     let read = |step: usize| -> Result<Vec<Vec<u8>>> {
         let uri = "http://engine/v1/chat/completions".parse().expect("a URI");
-        let mut exchange = Exchange::post(&uri, None, "id", b"{}")?;
+        let mut exchange = Exchange::post(&uri, &http::HeaderMap::new(), b"{}".as_slice().into())?;
         let mut events = Vec::new();
         for piece in bytes.chunks(step) {
             exchange.received(piece);

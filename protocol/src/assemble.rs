@@ -13,7 +13,7 @@ use crate::chunk::EngineChoice;
 use crate::engine_error::engine_error;
 use crate::error::{Error, Kind, Result};
 use crate::logprobs;
-use crate::raw::{Held, is_empty, json, mark, settle, text};
+use crate::raw::{Held, is_empty, json, mark, passed, text};
 use crate::tool_call::CallShaper;
 
 /// Fields of OpenAI's message. Null in any other field is passed on: it tells that the engine has it.
@@ -108,13 +108,16 @@ impl Assembler {
             ("content", _) if !raw.starts_with('"') => match content(raw) {
                 Some(text) => self.text(name, &text, put),
                 None => {
-                    put(name, &settle(mark(raw)));
-                    true
+                    let passed = passed(raw);
+                    if passed != "null" {
+                        put(name, &passed);
+                    }
+                    passed != "null"
                 }
             },
             (_, _) if raw.starts_with('"') => self.text(name, raw, put),
             _ => {
-                put(name, &settle(mark(raw)));
+                put(name, &passed(raw));
                 true
             }
         }
@@ -190,7 +193,7 @@ impl Assembler {
         if !raw.starts_with('{') {
             return None;
         }
-        let whole = settle(mark(raw)).into_owned();
+        let whole = passed(raw).into_owned();
         Some(if self.no_top_logprobs { logprobs::without_alternatives(&whole) } else { whole })
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Body {
     content_type: String,
     retry_after: Option<String>,
     packing: Packing,
+    /// How many more bytes it may have.
+    left: u64,
     form: Form,
 }
 
@@ -52,7 +54,7 @@ enum Packing {
 }
 
 impl Body {
-    pub(crate) fn new(response: &http::Response<()>) -> Body {
+    pub(crate) fn new(response: &http::Response<()>, limit: u64) -> Body {
         let text = |name: HeaderName| {
             let value = response.headers().get(name).and_then(|value| value.to_str().ok());
             value.unwrap_or_default().trim().to_owned()
@@ -72,6 +74,7 @@ impl Body {
             content_type: text(header::CONTENT_TYPE).to_ascii_lowercase(),
             retry_after: seconds(&text(header::RETRY_AFTER)),
             packing,
+            left: limit,
         }
     }
 
@@ -82,6 +85,7 @@ impl Body {
             content_type: String::new(),
             retry_after: None,
             packing: Packing::Plain,
+            left: 0,
             form: Form::Document(Vec::new()),
         }
     }
@@ -124,6 +128,11 @@ impl Body {
     }
 
     fn unpacked(&mut self, bytes: &[u8]) -> Result<()> {
+        let Some(left) = self.left.checked_sub(bytes.len() as u64) else {
+            let error = Error::new(Kind::ProtocolViolation, "the engine sent more than an answer may have");
+            return Err(error.hint("The server's option max_answer_bytes sets this limit."));
+        };
+        self.left = left;
         match &mut self.form {
             Form::Events(events) => events.buffer().extend_from_slice(bytes),
             Form::Document(document) => {

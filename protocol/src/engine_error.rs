@@ -37,11 +37,33 @@ pub fn engine_error(status: Option<u16>, body: &Value) -> Error {
         (None, None, Some((word, kind))) => (word.chars().take(60).collect(), kind),
         (None, None, None) => ("with an error".into(), kind_of_words(told)),
     };
-    let redirect = "Redirects are not followed: base_url must name the engine itself.";
-    let hint = status.is_some_and(|status| (300..400).contains(&status)).then(|| redirect.to_owned());
+    let hint = hint(status, kind, told).map(str::to_owned);
     let param =
         error.get("param").and_then(Value::as_str).filter(|param| !param.is_empty()).map(str::to_owned);
     Error { param, hint, ..Error::new(kind, format!("the engine answered {name}: {}", bounded(told))) }
+}
+
+/// What an administrator or a caller can do about an engine that refuses what others take.
+fn hint(status: Option<u16>, kind: Kind, told: &str) -> Option<&'static str> {
+    if status.is_some_and(|status| (300..400).contains(&status)) {
+        return Some("Redirects are not followed: base_url must name the engine itself.");
+    }
+    if !matches!(kind, Kind::InvalidRequest | Kind::Unprocessable | Kind::Unsupported) {
+        return None;
+    }
+    let says = |words: &[&str]| words.iter().any(|word| told.contains(word));
+    if says(&["stream_options", "include_usage"]) {
+        Some("The server's option stream_options 'off' keeps that parameter from this engine.")
+    } else if says(&["temperature"]) {
+        Some(
+            "A temperature of null is not sent. The server's option default_temperature sets that of \
+             requests that have none; 'none' sends none.",
+        )
+    } else if says(&["api-version", "api_version"]) {
+        Some("The server's option api_version puts it into the query of each URL.")
+    } else {
+        None
+    }
 }
 
 /// What an error object says, in whichever field it says it.

@@ -3,7 +3,9 @@
 //! The caller moves bytes: it sends [`Exchange::to_send`], hands over what it received by
 //! [`Exchange::received`], and says when the peer has closed. [`Exchange::drain`] gives events.
 
-use http::{Request, Uri, header};
+use std::rc::Rc;
+
+use http::{HeaderMap, Request, Response, Uri, Version, header};
 use serde_json::Value;
 use ureq_proto::client::state::{RecvBody, RecvResponse};
 use ureq_proto::client::{Call, RecvResponseResult, SendRequestResult};
@@ -18,9 +20,33 @@ const MAX_UNDECODED: usize = 256 << 10;
 /// Decoding writes this much at a time; an engine's event has some hundred bytes.
 const DECODE_STEP: usize = 16 << 10;
 
+/// A body that is shorter is sent together with the head, in one write.
+const SMALL_BODY: usize = 16 << 10;
+
+/// The body of a request. Several requests can share the large part of it.
+#[derive(Clone, Debug, Default)]
+pub struct RequestBody {
+    pub shared: Rc<[u8]>,
+    pub own: Vec<u8>,
+}
+
+impl RequestBody {
+    fn len(&self) -> usize {
+        self.shared.len() + self.own.len()
+    }
+}
+
+impl From<&[u8]> for RequestBody {
+    fn from(bytes: &[u8]) -> RequestBody {
+        RequestBody { shared: Rc::default(), own: bytes.to_vec() }
+    }
+}
+
 /// One request and its answer.
 pub struct Exchange {
-    request: Vec<u8>,
+    /// The request's head, and a small body with it.
+    head: Vec<u8>,
+    body: RequestBody,
     sent: usize,
     /// Received bytes that HTTP has not decoded yet.
     input: Vec<u8>,
@@ -28,7 +54,10 @@ pub struct Exchange {
     decoded: Vec<u8>,
     state: State,
     status: u16,
-    body: Body,
+    /// Whether the engine leaves the connection open after its answer.
+    stays_open: bool,
+    answer: Body,
+    max_answer: u64,
 }
 
 enum State {
@@ -38,48 +67,45 @@ enum State {
 }
 
 impl Exchange {
-    /// A POST of `body` to `uri`. The key goes into the `Authorization` header and nowhere else.
-    pub fn post(uri: &Uri, key: Option<&str>, request_id: &str, body: &[u8]) -> Result<Exchange> {
+    /// A POST of a JSON `body` to `uri`. `headers` are those that engines differ in: keys, ids, and
+    /// `Connection: close` where the connection is not used again.
+    pub fn post(uri: &Uri, headers: &HeaderMap, body: RequestBody) -> Result<Exchange> {
         let builder = Request::post(uri.clone())
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::CONTENT_LENGTH, body.len())
-            .header(header::ACCEPT, "text/event-stream")
-            .header("x-request-id", request_id);
-        Exchange::start(builder, key, body)
+            .header(header::ACCEPT, "text/event-stream");
+        Exchange::start(builder, headers, body)
     }
 
     /// A GET of a small JSON document, such as llama.cpp's `/props`.
-    pub fn get(uri: &Uri, key: Option<&str>) -> Result<Exchange> {
-        Exchange::start(Request::get(uri.clone()), key, b"")
+    pub fn get(uri: &Uri, headers: &HeaderMap) -> Result<Exchange> {
+        Exchange::start(Request::get(uri.clone()), headers, RequestBody::default())
     }
 
-    fn start(mut builder: http::request::Builder, key: Option<&str>, body: &[u8]) -> Result<Exchange> {
-        if let Some(key) = key {
-            let value = header::HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| {
-                Error::new(Kind::Authentication, "the engine's api_key holds characters that HTTP forbids")
-            })?;
-            builder = builder.header(header::AUTHORIZATION, value);
+    fn start(
+        mut builder: http::request::Builder,
+        headers: &HeaderMap,
+        body: RequestBody,
+    ) -> Result<Exchange> {
+        for (name, value) in headers {
+            builder = builder.header(name, value);
         }
-        // One request a connection: an engine with a thread per connection (llama.cpp's server)
-        // would run out of threads if every Postgres backend kept one open.
-        let request = builder.header(header::CONNECTION, "close").body(()).map_err(internal)?;
-        let mut call = Call::new(request).map_err(internal)?.proceed();
-        let mut bytes = vec![0; 4096];
+        let mut call = Call::new(builder.body(()).map_err(internal)?).map_err(internal)?.proceed();
+        let mut head = vec![0; 4096];
         let mut length = 0;
         while !call.can_proceed() {
-            length += match call.write(&mut bytes[length..]) {
+            length += match call.write(&mut head[length..]) {
                 Ok(0) | Err(ureq_proto::Error::OutputOverflow) => {
-                    bytes.resize(bytes.len() * 2, 0);
+                    head.resize(head.len() * 2, 0);
                     0
                 }
                 Ok(written) => written,
                 Err(error) => return Err(internal(error)),
             };
         }
-        bytes.truncate(length);
+        head.truncate(length);
         let call = match call.proceed().map_err(internal)? {
             Some(SendRequestResult::SendBody(mut call)) => {
-                bytes.extend_from_slice(body);
                 call.consume_direct_write(body.len()).map_err(internal)?;
                 call.proceed()
             }
@@ -87,25 +113,79 @@ impl Exchange {
             _ => None,
         };
         let call = call.ok_or_else(|| Error::new(Kind::Engine, "the HTTP request is incomplete"))?;
+        let body = if body.len() < SMALL_BODY {
+            head.extend_from_slice(&body.shared);
+            head.extend_from_slice(&body.own);
+            RequestBody::default()
+        } else {
+            body
+        };
         Ok(Exchange {
-            request: bytes,
+            head,
+            body,
             sent: 0,
             input: Vec::new(),
             decoded: vec![0; DECODE_STEP],
             state: State::Head(Box::new(call)),
             status: 0,
-            body: Body::none(),
+            stays_open: false,
+            answer: Body::none(),
+            max_answer: u64::MAX,
         })
     }
 
-    /// What is still to be sent.
+    /// Names the engine's host in the request line, as a proxy needs it (RFC 9112, section 3.2.2).
+    pub fn absolute_form(mut self, uri: &Uri) -> Exchange {
+        if let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority())
+            && let Some(space) = self.head.iter().position(|byte| *byte == b' ')
+        {
+            let host = format!("{scheme}://{authority}");
+            self.head.splice(space + 1..space + 1, host.into_bytes());
+        }
+        self
+    }
+
+    /// Sets how many bytes the answer may have.
+    pub fn limited(mut self, max_answer: u64) -> Exchange {
+        self.max_answer = max_answer;
+        self
+    }
+
+    /// What is to be sent next; empty once all has been.
     pub fn to_send(&self) -> &[u8] {
-        &self.request[self.sent..]
+        let mut sent = self.sent;
+        for part in [&self.head[..], &self.body.shared, &self.body.own] {
+            match part.get(sent..) {
+                Some(rest) if !rest.is_empty() => return rest,
+                _ => sent -= part.len(),
+            }
+        }
+        &[]
     }
 
     /// `count` more bytes have been sent.
     pub fn sent(&mut self, count: usize) {
         self.sent += count;
+    }
+
+    /// Has the request sent again, on another connection. False if an answer has begun by then.
+    pub fn rewind(&mut self) -> bool {
+        let is_unanswered = matches!(self.state, State::Head(_)) && self.input.is_empty();
+        if is_unanswered {
+            self.sent = 0;
+        }
+        is_unanswered
+    }
+
+    /// Whether the connection can carry another request once this one has been answered to the end.
+    pub fn stays_open(&self) -> bool {
+        self.stays_open && self.to_send().is_empty()
+    }
+
+    /// Whether the connection can carry another request: this one has been answered to the end, and
+    /// neither side has said that it closes.
+    pub fn leaves_open(&self) -> bool {
+        self.is_ended() && self.stays_open() && self.input.is_empty()
     }
 
     /// Takes bytes that were received, for [`Exchange::drain`] to decode.
@@ -122,8 +202,8 @@ impl Exchange {
         self.decode()?;
         let ended = self.is_ended();
         let status = self.status;
-        let result = self.body.drain(ended, event);
-        result.map_err(|error| blame_part(error, status, self.request_body()))
+        let result = self.answer.drain(ended, event);
+        result.map_err(|error| blame_part(error, status, &self.request_body()))
     }
 
     /// The peer has closed its side. [`Exchange::drain`] then gives what was left.
@@ -138,6 +218,7 @@ impl Exchange {
             return Err(self.broken_off().unwrap_or_else(lost));
         }
         self.state = State::Ended;
+        self.stays_open = false;
         Ok(())
     }
 
@@ -146,8 +227,8 @@ impl Exchange {
     /// An engine that refuses a request before it has read it all (413, mostly) answers, closes,
     /// and resets the connection when more of the request arrives.
     pub fn broken_off(&mut self) -> Option<Error> {
-        let error = self.body.broken_off()?;
-        Some(blame_part(error, self.status, self.request_body()))
+        let error = self.answer.broken_off()?;
+        Some(blame_part(error, self.status, &self.request_body()))
     }
 
     /// Whether the whole answer has been received.
@@ -158,7 +239,7 @@ impl Exchange {
     /// The answer to [`Exchange::get`], once it has ended.
     pub fn document(&mut self) -> Result<Option<Value>> {
         self.decode()?;
-        Ok(self.body.document().filter(|_| self.is_ended()))
+        Ok(self.answer.document().filter(|_| self.is_ended()))
     }
 
     fn decode(&mut self) -> Result<()> {
@@ -178,7 +259,8 @@ impl Exchange {
                         continue;
                     };
                     self.status = response.status().as_u16();
-                    self.body = Body::new(&response);
+                    self.answer = Body::new(&response, self.max_answer);
+                    self.stays_open = stays_open(&response);
                     self.state = match call.proceed() {
                         Some(RecvResponseResult::RecvBody(call)) => State::Body(Box::new(call)),
                         // A redirect is never followed: its target is not an address that an
@@ -189,7 +271,7 @@ impl Exchange {
                 State::Body(mut call) => {
                     let (used, written) =
                         call.read(&self.input[consumed..], &mut self.decoded).map_err(nonsense)?;
-                    self.body.push(&self.decoded[..written])?;
+                    self.answer.push(&self.decoded[..written])?;
                     consumed += used;
                     // A close-delimited body ends when the peer closes, which `closed` tells.
                     let ended =
@@ -212,10 +294,21 @@ impl Exchange {
         Ok(())
     }
 
-    fn request_body(&self) -> &[u8] {
-        let head = self.request.windows(4).position(|bytes| bytes == b"\r\n\r\n");
-        head.map_or(&[], |end| &self.request[end + 4..])
+    fn request_body(&self) -> Vec<u8> {
+        let head = self.head.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+        let small = head.map_or(&[][..], |end| &self.head[end + 4..]);
+        [small, &self.body.shared, &self.body.own].concat()
     }
+}
+
+/// Whether an answer allows for another request on its connection (RFC 9112, section 9.3).
+fn stays_open(response: &Response<()>) -> bool {
+    let mut closes = response.version() < Version::HTTP_11;
+    for value in response.headers().get_all(header::CONNECTION) {
+        let says = |word| value.to_str().is_ok_and(|text| text.to_ascii_lowercase().contains(word));
+        closes = (closes && !says("keep-alive")) || says("close");
+    }
+    !closes
 }
 
 fn internal(error: impl std::fmt::Display) -> Error {

@@ -36,6 +36,35 @@ pub(crate) fn text(raw: &str) -> Option<Cow<'_, str>> {
     (!text.is_empty()).then_some(text)
 }
 
+/// Lists and objects that are nested deeper than this cannot be read by our callers: serde_json and
+/// jiter, which Python's objects come from, stop there or not much later.
+const MAX_DEPTH: usize = 100;
+
+/// A value as it is passed on: without halves of characters, and null if it is nested too deeply.
+pub(crate) fn passed(raw: &str) -> Cow<'_, str> {
+    if is_too_deep(raw) { "null".into() } else { settle(mark(raw)) }
+}
+
+fn is_too_deep(raw: &str) -> bool {
+    // Each level has two brackets.
+    if raw.len() < 2 * MAX_DEPTH || !raw.starts_with(['[', '{']) {
+        return false;
+    }
+    let (mut depth, mut deepest, mut in_text, mut escaped) = (0_usize, 0, false, false);
+    for byte in raw.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' if !in_text => depth += 1,
+            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
+            _ => (),
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest > MAX_DEPTH
+}
+
 /// Writes a value as JSON.
 pub(crate) fn json(value: &(impl Serialize + ?Sized)) -> String {
     // Strings, numbers, lists and maps of those: there is nothing in them that JSON cannot say.
@@ -44,7 +73,7 @@ pub(crate) fn json(value: &(impl Serialize + ?Sized)) -> String {
 
 /// Reads a value; null where it cannot be read.
 pub(crate) fn value(raw: &str) -> Value {
-    serde_json::from_str(&settle(mark(raw))).unwrap_or_default()
+    serde_json::from_str(&passed(raw)).unwrap_or_default()
 }
 
 /// Replaces each half of a surrogate pair that stands alone by its mark. All else stays as it is.

@@ -28,6 +28,10 @@ pub struct Request {
     pub chat_template: Option<String>,
     /// Whether a stream ends with a chunk that carries `usage`.
     pub include_usage: bool,
+    /// Whether the engine may be told to count tokens (`stream_options`).
+    pub stream_options: bool,
+    /// Whether the temperature is our default, and not the caller's.
+    pub temperature_is_default: bool,
     /// Log probabilities were asked for, but none of the tokens that were as likely.
     pub no_top_logprobs: bool,
     /// A tool call that the answer has to be.
@@ -39,11 +43,15 @@ pub struct Request {
 impl Request {
     /// Checks a request body.
     ///
-    /// A parameter that is `null` counts as not given, as in OpenAI's clients.
+    /// A parameter that is `null` counts as not given, as in OpenAI's clients. A `temperature` or
+    /// `stream_options` that is `null` is not sent to the engine, which then does as it does.
     pub fn parse(body: Value) -> Result<Request> {
         let Value::Object(mut body) = body else {
             return Err(Error::invalid("request", format!("must be a JSON object, not {}", kind_of(&body))));
         };
+        // Of these two, null is an answer: that the engine shall not get them at all.
+        let leaves_out = |name: &str| body.get(name) == Some(&Value::Null);
+        let (no_temperature, no_stream_options) = (leaves_out("temperature"), leaves_out("stream_options"));
         body.retain(|_, value| !value.is_null());
 
         if let Some((name, reason)) =
@@ -62,9 +70,10 @@ impl Request {
         body.shift_remove("n");
         positive_integer(&body, "max_tokens")?;
         positive_integer(&body, "max_completion_tokens")?;
-        match number_between(&body, "temperature", 0.0, 2.0)? {
-            Some(_) => (),
-            None => drop(body.insert("temperature".into(), DEFAULT_TEMPERATURE.into())),
+        let temperature_is_default =
+            number_between(&body, "temperature", 0.0, 2.0)?.is_none() && !no_temperature;
+        if temperature_is_default {
+            body.insert("temperature".into(), DEFAULT_TEMPERATURE.into());
         }
         let chat_template = match body.shift_remove("chat_template") {
             None => None,
@@ -93,6 +102,8 @@ impl Request {
             n: n as usize,
             chat_template,
             include_usage,
+            stream_options: !no_stream_options,
+            temperature_is_default,
             no_top_logprobs,
             forced_call,
             parameters: body,
@@ -335,9 +346,17 @@ mod tests {
 
     #[test]
     fn null_counts_as_not_given() {
-        let request = request(json!({"max_tokens": null, "temperature": null, "seed": null})).unwrap();
+        let request = request(json!({"max_tokens": null, "top_p": null, "seed": null})).unwrap();
         assert_eq!(request.parameters["temperature"], json!(0.8));
+        assert!(request.temperature_is_default && request.stream_options);
         assert!(!request.parameters.contains_key("seed"));
+    }
+
+    #[test]
+    fn null_keeps_temperature_and_stream_options_from_the_engine() {
+        let request = request(json!({"temperature": null, "stream_options": null})).unwrap();
+        assert!(!request.parameters.contains_key("temperature"));
+        assert!(!request.temperature_is_default && !request.stream_options);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use crate::chunk::{EngineChunk, Fields};
 use crate::error::Result;
-use crate::raw::{is_empty, json, mark, settle};
+use crate::raw::{is_empty, json, passed};
 use crate::reply::{Head, Progress, Reply, Wanted};
 
 /// A streamed reply: chunks in, chunks out.
@@ -203,7 +203,7 @@ impl Reply for ChunkStream {
             let logprobs = logprobs.as_deref().unwrap_or("null");
             let _ = write!(self.ready, "}},\"logprobs\":{logprobs},\"finish_reason\":{finish_reason}");
             for (name, value) in choice.others.iter() {
-                let _ = write!(self.ready, ",{}:{}", json(name), settle(mark(value.get())));
+                let _ = write!(self.ready, ",{}:{}", json(name), passed(value.get()));
             }
             self.ready.push('}');
             if keep {
@@ -230,5 +230,5 @@ impl Reply for ChunkStream {
 
 /// Fields as members of an object, each with a comma after it.
 fn members(fields: &Fields) -> String {
-    fields.iter().map(|(name, value)| format!("{}:{},", json(name), settle(mark(value.get())))).collect()
+    fields.iter().map(|(name, value)| format!("{}:{},", json(name), passed(value.get()))).collect()
 }

@@ -3,14 +3,15 @@
 
 use std::io::Write;
 
-use pgml_protocol::exchange::Exchange;
+use http::HeaderMap;
+use pgml_protocol::exchange::{Exchange, RequestBody};
 use pgml_protocol::{Kind, Result};
 
 const BODY: &str = "data: {\"a\":1}\n\ndata: [DONE]\n\n";
 
 fn answer(bytes: &[u8], step: usize, close: bool) -> (Vec<String>, Result<()>) {
     let uri = "http://localhost/v1/chat/completions".parse().unwrap();
-    let mut exchange = Exchange::post(&uri, Some("secret"), "id", b"{}").unwrap();
+    let mut exchange = Exchange::post(&uri, &HeaderMap::new(), b"{}".as_slice().into()).unwrap();
     let mut events = Vec::new();
     for part in bytes.chunks(step) {
         exchange.received(part);
@@ -44,10 +45,82 @@ fn chunked() -> String {
     )
 }
 
+fn headers() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("authorization", "Bearer secret".parse().unwrap());
+    headers.insert("x-request-id", "id-1".parse().unwrap());
+    headers
+}
+
+#[test]
+fn a_large_body_is_sent_in_parts_and_again() {
+    let uri = "http://engine/v1/chat/completions".parse().unwrap();
+    let body = RequestBody { shared: vec![b'a'; 100_000].into(), own: b"end".to_vec() };
+    let mut exchange = Exchange::post(&uri, &HeaderMap::new(), body).unwrap();
+    let mut send = || {
+        let mut sent = Vec::new();
+        while !exchange.to_send().is_empty() {
+            let part = exchange.to_send();
+            let part = part[..part.len().min(7000)].to_vec();
+            exchange.sent(part.len());
+            sent.extend(part);
+        }
+        assert!(exchange.rewind());
+        sent
+    };
+    let first = send();
+    assert!(first.ends_with(b"\r\n\r\n") || first.ends_with(b"aaaend"));
+    assert_eq!(first.len(), first.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4 + 100_003);
+    assert_eq!(send(), first);
+    exchange.received(b"HTTP/1.1 200 OK\r\n");
+    assert!(!exchange.rewind());
+}
+
+#[test]
+fn a_connection_is_used_again_only_where_both_sides_allow_it() {
+    for (head, expected) in [
+        ("HTTP/1.1 200 OK\r\n", true),
+        ("HTTP/1.1 200 OK\r\nConnection: keep-alive\r\n", true),
+        ("HTTP/1.1 200 OK\r\nConnection: Close\r\n", false),
+        ("HTTP/1.0 200 OK\r\n", false),
+        ("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n", true),
+    ] {
+        let uri = "http://engine/".parse().unwrap();
+        let mut exchange = Exchange::post(&uri, &HeaderMap::new(), b"{}".as_slice().into()).unwrap();
+        exchange.sent(exchange.to_send().len());
+        let length = BODY.len();
+        let head = format!("{head}Content-Type: text/event-stream\r\nContent-Length: {length}\r\n\r\n{BODY}");
+        exchange.received(head.as_bytes());
+        exchange.drain(|_| Ok(())).unwrap();
+        assert_eq!(exchange.leaves_open(), expected, "{head}");
+    }
+}
+
+#[test]
+fn an_answer_without_end_is_refused() {
+    let uri = "http://engine/".parse().unwrap();
+    let exchange = Exchange::post(&uri, &HeaderMap::new(), b"{}".as_slice().into()).unwrap();
+    let mut exchange = exchange.limited(100);
+    exchange.received(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n");
+    let error = (0..20).find_map(|_| {
+        exchange.received(BODY.as_bytes());
+        exchange.drain(|_| Ok(())).err()
+    });
+    assert!(error.unwrap().hint.unwrap().contains("max_answer_bytes"));
+}
+
+#[test]
+fn a_request_through_a_proxy_names_its_host() {
+    let uri: http::Uri = "http://engine:8080/v1/chat/completions".parse().unwrap();
+    let exchange = Exchange::post(&uri, &HeaderMap::new(), b"{}".as_slice().into()).unwrap();
+    let exchange = exchange.absolute_form(&uri);
+    assert!(exchange.to_send().starts_with(b"POST http://engine:8080/v1/chat/completions HTTP/1.1\r\n"));
+}
+
 #[test]
 fn a_request_has_what_an_engine_needs() {
     let uri = "http://engine:8080/v1/chat/completions".parse().unwrap();
-    let exchange = Exchange::post(&uri, Some("secret"), "id-1", b"{\"n\":1}").unwrap();
+    let exchange = Exchange::post(&uri, &headers(), b"{\"n\":1}".as_slice().into()).unwrap();
     let text = String::from_utf8(exchange.to_send().to_vec()).unwrap().to_lowercase();
     assert!(text.starts_with("post /v1/chat/completions http/1.1\r\n"), "{text}");
     for line in
@@ -113,7 +186,7 @@ fn what_does_not_end_is_refused() {
     let chunked =
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n1;";
     for (begun, more) in [(head, "x"), (head, "X: y\r\n"), (chunked, "x")] {
-        let mut exchange = Exchange::post(&uri, None, "id", b"{}").unwrap();
+        let mut exchange = Exchange::post(&uri, &HeaderMap::new(), b"{}".as_slice().into()).unwrap();
         exchange.received(begun.as_bytes());
         let refused = (0..100).find_map(|_| {
             exchange.received(more.repeat(10_000).as_bytes());
@@ -255,7 +328,7 @@ fn a_refusal_that_is_cut_is_a_refusal() {
     let cut = "HTTP/1.1 413 X\r\nContent-Length: 100\r\n\r\ntoo lon";
     let error = answer(cut.as_bytes(), 1000, true).1.unwrap_err();
     assert_eq!((error.kind, error.message.ends_with("413: too lon")), (Kind::InvalidRequest, true));
-    let mut exchange = Exchange::get(&"http://localhost/".parse().unwrap(), None).unwrap();
+    let mut exchange = Exchange::get(&"http://localhost/".parse().unwrap(), &HeaderMap::new()).unwrap();
     assert_eq!(exchange.broken_off(), None);
     exchange.received(b"HTTP/1.1 413 X\r\nContent-Length: 100\r\n\r\n");
     exchange.drain(|_| Ok(())).unwrap();
