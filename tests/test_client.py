@@ -110,13 +110,42 @@ async def test_no_limit(face: Face, engine: Engine) -> None:
         exchange.wait_gone()
 
 
-@pytest.mark.parametrize("timeout", [httpx2.Timeout(5), "5", [5]], ids=repr)
+@pytest.mark.parametrize("timeout", ["5", [5]], ids=repr)
 async def test_a_timeout_is_a_number(face: Face, timeout: Any) -> None:
-    words = "timeout: must be a number of seconds or None, not .* connect_timeout"
+    words = "timeout: must be a number of seconds, a Timeout or None, not .* connect_timeout"
     with pytest.raises(TypeError, match=words):
         await face.create(**ASKED, timeout=timeout)
     with pytest.raises(TypeError, match=words):
         await face.with_options(timeout=timeout).create(**ASKED)
+
+
+@pytest.mark.parametrize("cls", [httpx2.Timeout, openai.Timeout, pgml.Timeout])
+async def test_a_timeout_object_gives_the_longest_silence(
+    face: Face, engine: Engine, cls: Any
+) -> None:
+    for options, asked in (
+        ({}, {"timeout": cls(60, read=AT_ONCE)}),
+        ({"timeout": cls(60, read=AT_ONCE)}, {}),
+    ):
+        exchange = engine.expect(HANG)
+        with pytest.raises(pgml.APITimeoutError):
+            await face.with_options(**options).create(**ASKED, **asked)
+        exchange.wait_gone()
+    engine.expect(answer("hi"))
+    # No limit, for reading.
+    await face.create(**ASKED, timeout=cls(1e-9, read=None))
+
+
+def test_timeouts_are_as_in_the_openai_package() -> None:
+    for arguments, options in (((5,), {}), ((None,), {}), ((), dict.fromkeys(TIMES, 1.5))):
+        ours, theirs = (cls(*arguments, **options) for cls in (pgml.Timeout, openai.Timeout))
+        assert [getattr(ours, name) for name in TIMES] == [getattr(theirs, name) for name in TIMES]
+        assert ours == pgml.Timeout(*arguments, **options)
+    with pytest.raises(ValueError, match="timeout"):
+        pgml.Timeout(read=5)
+
+
+TIMES = ("connect", "read", "write", "pool")
 
 
 def test_both_names_of_a_copy(database_url: str) -> None:

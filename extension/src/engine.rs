@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use pgml_protocol::exchange::{Exchange, RequestBody};
+use pgml_protocol::headers::Headers;
 use pgml_protocol::{Error, Kind, Request, Result};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
@@ -46,6 +47,8 @@ pub struct Engine {
     /// The name that the engine knows the model by.
     pub model: String,
     pub options: ServerOptions,
+    /// The request's own headers: its trace context.
+    request_headers: Headers,
     api_key: Option<String>,
     /// The value of `Proxy-Authorization`.
     pub proxy_authorization: Option<String>,
@@ -101,6 +104,7 @@ impl Engine {
             server: route.server,
             model: route.engine_model,
             options,
+            request_headers: request.headers.clone(),
             api_key,
             proxy_authorization,
             connection_key: hasher.finish(),
@@ -125,7 +129,14 @@ impl Engine {
 
     /// The headers of a request to this engine.
     pub fn headers(&self) -> Result<HeaderMap> {
-        let mut headers = self.options.headers.clone();
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.request_headers {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+        // The administrator's come second: they replace a caller's.
+        headers.extend(self.options.headers.clone());
         if let Ok(id) = HeaderValue::from_bytes(self.request_id.as_bytes()) {
             headers.insert(HeaderName::from_static("x-request-id"), id);
         }

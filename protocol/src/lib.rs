@@ -21,6 +21,7 @@
 //! * [`template`]: a Jinja chat template applied to messages.
 
 pub mod error;
+pub mod headers;
 pub mod parameters;
 pub mod request;
 pub mod schema;

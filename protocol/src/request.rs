@@ -7,6 +7,7 @@
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Kind, Result};
+use crate::headers::{self, Headers};
 use crate::parameters::refusal;
 use crate::tools::{ForcedCall, force_call};
 
@@ -36,6 +37,8 @@ pub struct Request {
     pub no_top_logprobs: bool,
     /// A tool call that the answer has to be.
     pub forced_call: Option<ForcedCall>,
+    /// Headers of the request to the engine: the trace context that `extra_headers` gave.
+    pub headers: Headers,
     /// All that goes to the engine as it is: `messages`, `temperature`, `max_tokens` and the rest.
     pub parameters: Map<String, Value>,
 }
@@ -90,6 +93,7 @@ impl Request {
         }
         check_response_format(body.get("response_format"))?;
         let forced_call = force_call(&mut body)?;
+        let headers = headers::checked(body.shift_remove("extra_headers"))?;
         // Which of the two functions was called decides whether the answer is streamed.
         match body.shift_remove("stream") {
             None | Some(Value::Bool(_)) => (),
@@ -106,6 +110,7 @@ impl Request {
             temperature_is_default,
             no_top_logprobs,
             forced_call,
+            headers,
             parameters: body,
         })
     }
@@ -294,7 +299,7 @@ fn not_empty(param: &str, value: String) -> Result<String> {
     if value.is_empty() { Err(Error::invalid(param, "must not be empty")) } else { Ok(value) }
 }
 
-fn wrong_type(param: impl Into<String>, expected: &str, value: &Value) -> Error {
+pub(crate) fn wrong_type(param: impl Into<String>, expected: &str, value: &Value) -> Error {
     Error::invalid(param, format!("must be {expected}, not {}", kind_of(value)))
 }
 

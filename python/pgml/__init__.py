@@ -25,7 +25,7 @@ from pgml.errors import (
 )
 from pgml.objects import ChatCompletion, ChatCompletionChunk
 from pgml.parsing import pydantic_function_tool
-from pgml.types import NOT_GIVEN, NotGiven
+from pgml.types import NOT_GIVEN, NotGiven, Timeout
 
 __all__ = [
     "NOT_GIVEN",
@@ -50,6 +50,7 @@ __all__ = [
     "OpenSourceAI",
     "PermissionDeniedError",
     "RateLimitError",
+    "Timeout",
     "UnprocessableEntityError",
     "__version__",
     "pydantic_function_tool",

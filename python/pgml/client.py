@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from copy import copy
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pgml._pgml import Client
+from pgml.async_resources import AsyncBeta, AsyncChat, AsyncTextCompletions
 from pgml.errors import APIConnectionError
 from pgml.models import AsyncModels, Models
 from pgml.request import Caller, is_given, request_body
-from pgml.resources import AsyncBeta, AsyncChat, Beta, Chat
-from pgml.types import NOT_GIVEN, NotGiven
+from pgml.resources import Beta, Chat, TextCompletions
+from pgml.types import NOT_GIVEN, NotGiven, TimeoutLike
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,35 +35,52 @@ class _Base:
         self,
         database_url: str | None = None,
         *,
-        timeout: float | None = 600.0,
+        timeout: float | TimeoutLike | None = 600.0,
         max_retries: int = 2,
         max_connections: int = 100,
         connect_timeout: float = 10.0,
         acquire_timeout: float = 60.0,
         streaming: Literal["push", "cursor"] = "push",
     ) -> None:
-        self._client = Client(
+        client = Client(
             _resolve(database_url),
             max_connections=max_connections,
             connect_timeout=connect_timeout,
             acquire_timeout=acquire_timeout,
             streaming=streaming,
         )
-        self.timeout = timeout
-        self.max_retries = max_retries
+        self._caller = Caller(client, timeout, max_retries)
 
     def __repr__(self) -> str:
         """Name the database, without the password."""
         return f"<{type(self).__name__} of {self._client.describe()}>"
 
     @property
-    def _caller(self) -> Caller:
-        return Caller(self._client, self.timeout, self.max_retries)
+    def _client(self) -> Client:
+        return self._caller.client
+
+    @property
+    def timeout(self) -> float | TimeoutLike | None:
+        """Seconds that a completion may send nothing, or None for no limit."""
+        return self._caller.timeout
+
+    @timeout.setter
+    def timeout(self, timeout: float | TimeoutLike | None) -> None:
+        self._caller.timeout = timeout
+
+    @property
+    def max_retries(self) -> int:
+        """How often a completion is tried again."""
+        return self._caller.max_retries
+
+    @max_retries.setter
+    def max_retries(self, max_retries: int) -> None:
+        self._caller.max_retries = max_retries
 
     def with_options(
         self: _Self,
         *,
-        timeout: float | NotGiven | None = NOT_GIVEN,
+        timeout: float | TimeoutLike | NotGiven | None = NOT_GIVEN,
         max_retries: int | NotGiven | None = NOT_GIVEN,
     ) -> _Self:
         """Return a client with other settings, over the same connections.
@@ -72,10 +91,14 @@ class _Base:
 
         """
         other = copy(self)
-        if is_given(timeout):
-            other.timeout = timeout
-        if is_given(max_retries) and max_retries is not None:
-            other.max_retries = max_retries
+        # What hangs on this client, such as a patched `chat`, stays with it.
+        for name in ("chat", "beta", "completions", "models"):
+            vars(other).pop(name, None)
+        other._caller = Caller(
+            self._client,
+            timeout if is_given(timeout) else self.timeout,
+            max_retries if is_given(max_retries) and max_retries is not None else self.max_retries,
+        )
         return other
 
     # The openai package has both names.
@@ -115,17 +138,22 @@ class OpenSourceAI(_Base):
 
     """
 
-    @property
+    @cached_property
     def chat(self) -> Chat:
         """The openai package's ``client.chat``."""
         return Chat(self._caller)
 
-    @property
+    @cached_property
     def beta(self) -> Beta:
         """The openai package's ``client.beta``, of which there is ``chat``."""
         return Beta(self._caller)
 
-    @property
+    @cached_property
+    def completions(self) -> TextCompletions:
+        """The openai package's ``client.completions``, which says to use ``client.chat``."""
+        return TextCompletions()
+
+    @cached_property
     def models(self) -> Models:
         """The openai package's ``client.models``."""
         return Models(self._caller)
@@ -154,7 +182,7 @@ class OpenSourceAI(_Base):
         n: int = 1,
         chat_template: str | None = None,
         *,
-        timeout: float | NotGiven | None = NOT_GIVEN,
+        timeout: float | TimeoutLike | NotGiven | None = NOT_GIVEN,
         **parameters: Unpack[Parameters],
     ) -> ChatCompletion:
         """Create a chat completion, and wait for the whole of it.
@@ -191,8 +219,8 @@ class OpenSourceAI(_Base):
 
         """
         body = request_body(model, messages, max_tokens, temperature, n, chat_template, parameters)
-        timeout = self._caller.seconds(timeout)
-        return self._client.completion(body, timeout, self.max_retries)
+        seconds = self._caller.seconds(timeout)
+        return self._client.completion(body, seconds, self.max_retries)
 
     async def chat_completions_create_async(
         self,
@@ -203,7 +231,7 @@ class OpenSourceAI(_Base):
         n: int = 1,
         chat_template: str | None = None,
         *,
-        timeout: float | NotGiven | None = NOT_GIVEN,
+        timeout: float | TimeoutLike | NotGiven | None = NOT_GIVEN,
         **parameters: Unpack[Parameters],
     ) -> ChatCompletion:
         """Create a chat completion without blocking the event loop.
@@ -212,8 +240,8 @@ class OpenSourceAI(_Base):
         are those of ``chat_completions_create``.
         """
         body = request_body(model, messages, max_tokens, temperature, n, chat_template, parameters)
-        timeout = self._caller.seconds(timeout)
-        return await self._client.completion_async(body, timeout, self.max_retries)
+        seconds = self._caller.seconds(timeout)
+        return await self._client.completion_async(body, seconds, self.max_retries)
 
     def chat_completions_create_stream(
         self,
@@ -224,7 +252,7 @@ class OpenSourceAI(_Base):
         n: int = 1,
         chat_template: str | None = None,
         *,
-        timeout: float | NotGiven | None = NOT_GIVEN,
+        timeout: float | TimeoutLike | NotGiven | None = NOT_GIVEN,
         **parameters: Unpack[Parameters],
     ) -> ChatCompletionStream:
         """Create a chat completion, and get its pieces as the model makes them.
@@ -238,8 +266,8 @@ class OpenSourceAI(_Base):
 
         """
         body = request_body(model, messages, max_tokens, temperature, n, chat_template, parameters)
-        timeout = self._caller.seconds(timeout)
-        return self._client.stream(body, timeout, self.max_retries)
+        seconds = self._caller.seconds(timeout)
+        return self._client.stream(body, seconds, self.max_retries)
 
     async def chat_completions_create_stream_async(
         self,
@@ -250,7 +278,7 @@ class OpenSourceAI(_Base):
         n: int = 1,
         chat_template: str | None = None,
         *,
-        timeout: float | NotGiven | None = NOT_GIVEN,
+        timeout: float | TimeoutLike | NotGiven | None = NOT_GIVEN,
         **parameters: Unpack[Parameters],
     ) -> AsyncChatCompletionStream:
         """Create a chat completion, and get its pieces without blocking the event loop.
@@ -264,8 +292,8 @@ class OpenSourceAI(_Base):
 
         """
         body = request_body(model, messages, max_tokens, temperature, n, chat_template, parameters)
-        timeout = self._caller.seconds(timeout)
-        return await self._client.stream_async(body, timeout, self.max_retries)
+        seconds = self._caller.seconds(timeout)
+        return await self._client.stream_async(body, seconds, self.max_retries)
 
 
 class AsyncOpenSourceAI(_Base):
@@ -274,17 +302,22 @@ class AsyncOpenSourceAI(_Base):
     Arguments and exceptions are those of ``OpenSourceAI``, whose ``…_async`` methods do the same.
     """
 
-    @property
+    @cached_property
     def chat(self) -> AsyncChat:
         """The openai package's ``client.chat``."""
         return AsyncChat(self._caller)
 
-    @property
+    @cached_property
     def beta(self) -> AsyncBeta:
         """The openai package's ``client.beta``, of which there is ``chat``."""
         return AsyncBeta(self._caller)
 
-    @property
+    @cached_property
+    def completions(self) -> AsyncTextCompletions:
+        """The openai package's ``client.completions``, which says to use ``client.chat``."""
+        return AsyncTextCompletions()
+
+    @cached_property
     def models(self) -> AsyncModels:
         """The openai package's ``client.models``."""
         return AsyncModels(self._caller)

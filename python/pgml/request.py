@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar, cast
 
 from pgml.types import NOT_GIVEN, NotGiven, Parameters
 
@@ -12,30 +12,42 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pgml._pgml import Client
-    from pgml.types import Message, Model
+    from pgml.types import Message, Model, TimeoutLike
 
 _T = TypeVar("_T")
 _FURTHER_PARAMETERS = frozenset(Parameters.__annotations__)
+_HEADERS = frozenset({"x-request-id", "traceparent", "tracestate", "baggage"})
 # A year. The Rust client wants a number.
 _NO_LIMIT = 365 * 24 * 60 * 60.0
 
 
-class Caller(NamedTuple):
-    """The Rust client, with the settings of the Python client that calls it."""
+class Caller:
+    """The Rust client, with the settings of the Python client that calls it.
 
-    client: Client
-    timeout: float | None
-    max_retries: int
+    The client and its namespace share it, so that ``client.timeout = …`` holds for both without the
+    namespace referring to the client: a cycle would leave the closing to the garbage collector.
+    """
 
-    def seconds(self, timeout: float | NotGiven | None = NOT_GIVEN) -> float:
+    def __init__(
+        self, client: Client, timeout: float | TimeoutLike | None, max_retries: int
+    ) -> None:
+        self.client = client
+        self.timeout = timeout
+        self.max_retries = max_retries
+
+    def seconds(self, timeout: float | TimeoutLike | NotGiven | None = NOT_GIVEN) -> float:
         """Return the timeout of a call: its own, or else the client's."""
         seconds: Any = timeout if is_given(timeout) else self.timeout
+        if hasattr(seconds, "read") and hasattr(seconds, "connect"):
+            # httpx's Timeout, ours, or the openai package's. What it says of connections is for the
+            # client's connect_timeout and acquire_timeout to say.
+            seconds = seconds.read
         if seconds is None:
             return _NO_LIMIT
         if isinstance(seconds, (int, float)):
             return seconds
         raise TypeError(
-            f"timeout: must be a number of seconds or None, not {seconds!r}: "
+            f"timeout: must be a number of seconds, a Timeout or None, not {seconds!r}: "
             "connect_timeout and acquire_timeout are arguments of the client"
         )
 
@@ -71,12 +83,14 @@ def request_body(
         "chat_template": chat_template,
         **parameters,
     }
-    for name in ("extra_headers", "extra_query"):
-        if body.pop(name, None):
-            raise TypeError(
-                f"{name}: cannot be sent: a statement has no HTTP headers and no query; "
-                "what the engine is to know goes into extra_body"
-            )
+    if body.pop("extra_query", None):
+        raise TypeError(
+            "extra_query: cannot be sent: a statement has no query; "
+            "what the engine is to know goes into extra_body"
+        )
+    headers = _headers(body.pop("extra_headers", None))
+    if headers:
+        body["extra_headers"] = headers
     if "response_format" in body:
         _check_format(body["response_format"])
     extra_body = body.pop("extra_body", None)
@@ -92,6 +106,24 @@ def is_given(value: _T | NotGiven) -> TypeGuard[_T]:
     """Whether a value is none of those that the openai package and this one leave out."""
     # By name, since the openai package need not be there.
     return type(value).__name__ not in ("NotGiven", "Omit")
+
+
+def _headers(given: Any) -> dict[str, Any]:
+    """Check the names of headers, by which the Rust client and the database find their values."""
+    if not is_given(given) or given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise TypeError(f"extra_headers: must be a mapping, but is a {type(given).__name__}")
+    headers = cast("Mapping[str, Any]", given)
+    headers = {name: value for name, value in headers.items() if is_given(value)}
+    for name in headers:
+        if name.lower() not in _HEADERS:
+            raise TypeError(
+                f"extra_headers: {name!r} cannot be sent: an engine gets X-Request-Id, "
+                "traceparent, tracestate and baggage; what else it is to know goes into "
+                "extra_body"
+            )
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def _check_format(form: Any) -> None:

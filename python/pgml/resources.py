@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
+from pgml.errors import BadRequestError
 from pgml.parsing import ParsedChatCompletion, functions_of, listed, read, schema_format
+from pgml.raw import RawCompletions, StreamedCompletions
 from pgml.request import Caller, request_body
 from pgml.types import NOT_GIVEN, NotGiven
 
@@ -13,10 +16,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from pgml._pgml import AsyncChatCompletionStream, ChatCompletionStream
-    from pgml.events import AsyncEventStreamManager, EventStreamManager
+    from pgml._pgml import ChatCompletionStream
+    from pgml.events import EventStreamManager
     from pgml.objects import ChatCompletion
-    from pgml.types import Message, Parameters, ParseParameters
+    from pgml.types import Message, Parameters, ParseParameters, TimeoutLike
     from pgml.types import Model as ModelParam
 
 T = TypeVar("T")
@@ -39,7 +42,7 @@ class Completions:
         temperature: float | NotGiven | None = None,
         n: int | NotGiven | None = None,
         chat_template: str | NotGiven | None = None,
-        timeout: float | NotGiven | None = NOT_GIVEN,
+        timeout: float | TimeoutLike | NotGiven | None = NOT_GIVEN,
         **parameters: Unpack[Parameters],
     ) -> ChatCompletion: ...
 
@@ -54,7 +57,7 @@ class Completions:
         temperature: float | NotGiven | None = None,
         n: int | NotGiven | None = None,
         chat_template: str | NotGiven | None = None,
-        timeout: float | NotGiven | None = NOT_GIVEN,
+        timeout: float | TimeoutLike | NotGiven | None = NOT_GIVEN,
         **parameters: Unpack[Parameters],
     ) -> ChatCompletionStream: ...
 
@@ -69,7 +72,7 @@ class Completions:
         temperature: float | NotGiven | None = None,
         n: int | NotGiven | None = None,
         chat_template: str | NotGiven | None = None,
-        timeout: float | NotGiven | None = NOT_GIVEN,
+        timeout: float | TimeoutLike | NotGiven | None = NOT_GIVEN,
         **parameters: Unpack[Parameters],
     ) -> ChatCompletion | ChatCompletionStream: ...
 
@@ -83,7 +86,7 @@ class Completions:
         temperature: float | NotGiven | None = None,
         n: int | NotGiven | None = None,
         chat_template: str | NotGiven | None = None,
-        timeout: float | NotGiven | None = NOT_GIVEN,
+        timeout: float | TimeoutLike | NotGiven | None = NOT_GIVEN,
         **parameters: Unpack[Parameters],
     ) -> ChatCompletion | ChatCompletionStream:
         """Create a chat completion, as the openai package's method of this name does.
@@ -106,12 +109,12 @@ class Completions:
             APIError: As ``OpenSourceAI.chat_completions_create`` raises it.
 
         """
-        client, _, max_retries = self._caller
+        caller = self._caller
         body = request_body(model, messages, max_tokens, temperature, n, chat_template, parameters)
-        timeout = self._caller.seconds(timeout)
+        seconds = caller.seconds(timeout)
         if stream:
-            return client.stream(body, timeout, max_retries)
-        return client.completion(body, timeout, max_retries)
+            return caller.client.stream(body, seconds, caller.max_retries)
+        return caller.client.completion(body, seconds, caller.max_retries)
 
     @overload
     def parse(
@@ -160,8 +163,10 @@ class Completions:
             APIError: As ``create`` raises it.
 
         """
+        # Not by `self.create`: who wraps both methods would see this request twice.
         parameters["tools"] = tools = listed(parameters.get("tools"))
-        completion: ChatCompletion = self.create(
+        completion: ChatCompletion = Completions.create(
+            self,
             messages=messages,
             model=model,
             stream=False,
@@ -203,6 +208,16 @@ class Completions:
             Accumulator(response_format, functions_of(tools)),
         )
 
+    @cached_property
+    def with_raw_response(self) -> RawCompletions:
+        """The openai package's ``with_raw_response``: what comes with a result, beside it."""
+        return RawCompletions(self)
+
+    @cached_property
+    def with_streaming_response(self) -> StreamedCompletions:
+        """The openai package's ``with_streaming_response``: as context managers."""
+        return StreamedCompletions(self)
+
 
 class Chat:
     """The openai package's ``client.chat``."""
@@ -210,7 +225,7 @@ class Chat:
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
 
-    @property
+    @cached_property
     def completions(self) -> Completions:
         """The openai package's ``client.chat.completions``."""
         return Completions(self._caller)
@@ -223,153 +238,24 @@ class Beta:
         self.chat = Chat(caller)
 
 
-class AsyncCompletions:
-    """The openai package's ``client.chat.completions``."""
+class TextCompletions:
+    """The openai package's ``client.completions``, for tools that wrap its ``create`` too."""
 
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
+    def create(self, **_parameters: Any) -> NoReturn:
+        """Refuse: pgml makes chat completions.
 
-    @overload
-    async def create(
-        self,
-        *,
-        messages: Iterable[Message],
-        model: ModelParam,
-        stream: Literal[False] | NotGiven | None = None,
-        max_tokens: int | NotGiven | None = None,
-        temperature: float | NotGiven | None = None,
-        n: int | NotGiven | None = None,
-        chat_template: str | NotGiven | None = None,
-        timeout: float | NotGiven | None = NOT_GIVEN,
-        **parameters: Unpack[Parameters],
-    ) -> ChatCompletion: ...
+        Raises:
+            BadRequestError: Always.
 
-    @overload
-    async def create(
-        self,
-        *,
-        messages: Iterable[Message],
-        model: ModelParam,
-        stream: Literal[True],
-        max_tokens: int | NotGiven | None = None,
-        temperature: float | NotGiven | None = None,
-        n: int | NotGiven | None = None,
-        chat_template: str | NotGiven | None = None,
-        timeout: float | NotGiven | None = NOT_GIVEN,
-        **parameters: Unpack[Parameters],
-    ) -> AsyncChatCompletionStream: ...
-
-    @overload
-    async def create(
-        self,
-        *,
-        messages: Iterable[Message],
-        model: ModelParam,
-        stream: bool,
-        max_tokens: int | NotGiven | None = None,
-        temperature: float | NotGiven | None = None,
-        n: int | NotGiven | None = None,
-        chat_template: str | NotGiven | None = None,
-        timeout: float | NotGiven | None = NOT_GIVEN,
-        **parameters: Unpack[Parameters],
-    ) -> ChatCompletion | AsyncChatCompletionStream: ...
-
-    async def create(
-        self,
-        *,
-        messages: Iterable[Message],
-        model: ModelParam,
-        stream: bool | NotGiven | None = None,
-        max_tokens: int | NotGiven | None = None,
-        temperature: float | NotGiven | None = None,
-        n: int | NotGiven | None = None,
-        chat_template: str | NotGiven | None = None,
-        timeout: float | NotGiven | None = NOT_GIVEN,
-        **parameters: Unpack[Parameters],
-    ) -> ChatCompletion | AsyncChatCompletionStream:
-        """Create a chat completion; see ``Completions.create``."""
-        client, _, max_retries = self._caller
-        body = request_body(model, messages, max_tokens, temperature, n, chat_template, parameters)
-        timeout = self._caller.seconds(timeout)
-        if stream:
-            return await client.stream_async(body, timeout, max_retries)
-        return await client.completion_async(body, timeout, max_retries)
-
-    @overload
-    async def parse(
-        self,
-        *,
-        messages: Iterable[Message],
-        model: ModelParam,
-        response_format: type[T],
-        **parameters: Unpack[ParseParameters],
-    ) -> ParsedChatCompletion[T]: ...
-
-    @overload
-    async def parse(
-        self,
-        *,
-        messages: Iterable[Message],
-        model: ModelParam,
-        response_format: Mapping[str, Any] | NotGiven | None = None,
-        **parameters: Unpack[ParseParameters],
-    ) -> ParsedChatCompletion[None]: ...
-
-    async def parse(
-        self,
-        *,
-        messages: Iterable[Message],
-        model: ModelParam,
-        response_format: Any = None,
-        **parameters: Unpack[ParseParameters],
-    ) -> ParsedChatCompletion[Any]:
-        """Create a completion in the form of a pydantic model; see ``Completions.parse``."""
-        parameters["tools"] = tools = listed(parameters.get("tools"))
-        completion: ChatCompletion = await self.create(
-            messages=messages,
-            model=model,
-            stream=False,
-            response_format=schema_format(response_format),
-            **parameters,
-        )
-        return read(completion, response_format, functions_of(tools))
-
-    def stream(
-        self,
-        *,
-        messages: Iterable[Message],
-        model: ModelParam,
-        response_format: Any = None,
-        **parameters: Unpack[ParseParameters],
-    ) -> AsyncEventStreamManager:
-        """Create a chat completion, told as events while it is made; see ``Completions.stream``."""
-        # Not at the top: `import pgml` has to be quick, and few want this.
-        from pgml.events import Accumulator, AsyncEventStreamManager
-
-        parameters["tools"] = tools = listed(parameters.get("tools"))
-        form = schema_format(response_format)
-        return AsyncEventStreamManager(
-            lambda: self.create(
-                messages=messages, model=model, stream=True, response_format=form, **parameters
-            ),
-            Accumulator(response_format, functions_of(tools)),
-        )
+        """
+        raise refusal()
 
 
-class AsyncChat:
-    """The openai package's ``client.chat``."""
-
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
-
-    @property
-    def completions(self) -> AsyncCompletions:
-        """The openai package's ``client.chat.completions``."""
-        return AsyncCompletions(self._caller)
-
-
-class AsyncBeta:
-    """The openai package's ``client.beta``, where ``parse`` once was."""
-
-    def __init__(self, caller: Caller) -> None:
-        self.chat = AsyncChat(caller)
+def refusal() -> BadRequestError:
+    """Return the error for a text completion."""
+    return BadRequestError(
+        "completions.create: is not supported: pgml makes chat completions",
+        sqlstate="0A000",
+        hint="Call client.chat.completions.create. To send a text without a template, pass "
+        "chat_template='{{ messages[0].content }}'.",
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, Protocol, TypedDict
 
 Message = Mapping[str, Any]
 """A message: ``role`` and ``content``, and what else a role needs."""
@@ -35,6 +35,55 @@ class NotGiven:
 
 
 NOT_GIVEN = NotGiven()
+
+
+class Timeout:
+    """The openai package's ``Timeout``, of which pgml uses ``read``: the longest silence.
+
+    Args:
+        timeout: Seconds, or None for no limit, for each of the others that is not given.
+        connect: Kept for the openai package's sake: use ``connect_timeout`` of the client.
+        read: Seconds that an answer may be silent.
+        write: Kept for the openai package's sake.
+        pool: Kept for the openai package's sake: use ``acquire_timeout`` of the client.
+
+    """
+
+    def __init__(
+        self,
+        timeout: float | NotGiven | None = NOT_GIVEN,
+        *,
+        connect: float | NotGiven | None = NOT_GIVEN,
+        read: float | NotGiven | None = NOT_GIVEN,
+        write: float | NotGiven | None = NOT_GIVEN,
+        pool: float | NotGiven | None = NOT_GIVEN,
+    ) -> None:
+        def chosen(own: float | NotGiven | None) -> float | None:
+            value = timeout if isinstance(own, NotGiven) else own
+            if isinstance(value, NotGiven):
+                raise ValueError("timeout: is required, unless all four others are given")
+            return value
+
+        self.connect = chosen(connect)
+        self.read = chosen(read)
+        self.write = chosen(write)
+        self.pool = chosen(pool)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Timeout) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(vars(self).values()))
+
+    def __repr__(self) -> str:
+        return f"Timeout({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
+
+class TimeoutLike(Protocol):
+    """httpx's ``Timeout``, the openai package's, or pgml's."""
+
+    connect: float | None
+    read: float | None
 
 
 class CommonParameters(TypedDict, total=False):
@@ -90,4 +139,4 @@ class ParseParameters(CommonParameters, total=False):
     temperature: float | NotGiven | None
     n: int | NotGiven | None
     chat_template: str | NotGiven | None
-    timeout: float | NotGiven | None
+    timeout: float | TimeoutLike | NotGiven | None

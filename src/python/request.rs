@@ -21,6 +21,9 @@ use crate::{Request, Secret};
 /// what the request goes through next.
 const MAX_DEPTH: usize = 127;
 
+/// The longest id of a request that the database takes.
+const MAX_ID: usize = 128;
+
 /// A request from its parameters. The `token` of a model object is taken out of the body.
 pub fn read(parameters: &Bound<'_, PyDict>) -> PyResult<Request> {
     let mut token = None;
@@ -36,9 +39,39 @@ pub fn read(parameters: &Bound<'_, PyDict>) -> PyResult<Request> {
         public.del_item("token")?;
         parameters.set_item("model", public)?;
     }
+    let id = take_request_id(parameters)?;
     let mut writer = Writer { json: String::with_capacity(512), path: Vec::new(), omit: false };
     writer.object(parameters)?;
-    Ok(Request { token, ..Request::new(writer.json) })
+    let request = Request { token, ..Request::new(writer.json) };
+    Ok(match id {
+        Some(id) => Request { id, ..request },
+        None => request,
+    })
+}
+
+/// Takes `x-request-id` out of `extra_headers`: the id has an argument of its own on its way.
+fn take_request_id(parameters: &Bound<'_, PyDict>) -> PyResult<Option<String>> {
+    let Some(Ok(headers)) =
+        parameters.get_item("extra_headers")?.map(|headers| headers.cast_into::<PyDict>())
+    else {
+        return Ok(None);
+    };
+    let Some(id) = headers.get_item("x-request-id")? else {
+        return Ok(None);
+    };
+    let id = id
+        .extract::<String>()
+        .ok()
+        .filter(|id| (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()));
+    let Some(id) = id else {
+        return Err(PyValueError::new_err(format!(
+            "extra_headers: X-Request-Id must be a string of at most {MAX_ID} visible ASCII characters"
+        )));
+    };
+    let others = headers.copy()?;
+    others.del_item("x-request-id")?;
+    parameters.set_item("extra_headers", others)?;
+    Ok(Some(id))
 }
 
 struct Writer<'py> {

@@ -40,7 +40,7 @@ client.chat.completions.create(model=MODEL, messages=HI, tools={"type": "functio
 client.chat.completions.create(model=MODEL, messages=HI, tool_choice="always")  # error
 client.chat.completions.create(model=MODEL, messages=HI, timeout="10")  # error
 client.chat.completions.create(model=MODEL, messages=HI, extra_headers="x: y")  # error
-client.chat.completions.with_raw_response  # error  # noqa: B018
+client.chat.completions.with_raw_answer  # error  # noqa: B018
 client.chat.completions.parse(MODEL, HI, int)  # error
 client.chat.completions.parse(model=MODEL, messages=HI, response_format="json")  # error
 client.chat.completions.parse(model=MODEL, messages=HI, stream=True)  # error
@@ -49,7 +49,7 @@ client.chat.completions.stream(model=MODEL, messages=HI, top_k=1)  # error
 for _ in client.chat.completions.stream(model=MODEL, messages=HI):  # error
     pass
 pgml.pydantic_function_tool("Weather")  # error
-client.completions  # error  # noqa: B018
+client.responses  # error  # noqa: B018
 client.models.list().next  # error  # noqa: B018
 sampling: Parameters = {"top_q": 0.5}  # error
 
