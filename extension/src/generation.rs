@@ -12,6 +12,7 @@ use pgml_protocol::{Error, Kind, Request, Result};
 use crate::connection::Connection;
 use crate::connections::{Connections, Waited};
 use crate::engine::Engine;
+use crate::meter::{self, Meter};
 use crate::prompt::Prompt;
 use crate::requests::Entry;
 
@@ -20,6 +21,7 @@ pub struct Generation {
     engine: Engine,
     choices: Connections,
     entry: Entry,
+    meter: Option<Meter>,
 }
 
 impl Generation {
@@ -36,7 +38,8 @@ impl Generation {
     }
 
     fn start(request: &Request, id: &str, engine: Engine, prompt: Prompt) -> Result<(Generation, Head)> {
-        let entry = Entry::begin(&engine.request_id, &request.model);
+        let mut meter = meter::is_wanted(request.resources).then(Meter::begin);
+        let mut entry = Entry::begin(&engine.request_id, &request.model);
         let head = Head {
             id: id.to_owned(),
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
@@ -48,9 +51,12 @@ impl Generation {
         for body in bodies {
             let mut connection = Connection::open(&engine, engine.post(&uri, body)?)?;
             connection.send(&engine)?;
+            if let Some(meter) = &mut meter {
+                meter.connected(connection.socket(), &mut entry);
+            }
             choices.push(connection);
         }
-        let generation = Generation { engine, choices: Connections::new(choices), entry };
+        let generation = Generation { engine, choices: Connections::new(choices), entry, meter };
         Ok((generation, head))
     }
 
@@ -63,7 +69,7 @@ impl Generation {
     }
 
     fn step(&mut self, reply: &mut impl Reply) -> Result<bool> {
-        let Generation { engine, choices, entry } = self;
+        let Generation { engine, choices, entry, meter } = self;
         loop {
             let progress = choices.poll(engine, |index, connection| {
                 let mut done = false;
@@ -79,7 +85,14 @@ impl Generation {
                 Ok(ended)
             })?;
             if progress || choices.is_empty() {
-                entry.set_tokens(reply.tokens());
+                let tokens = reply.tokens();
+                entry.set_tokens(tokens);
+                if let Some(meter) = meter {
+                    meter.received(tokens);
+                    if choices.is_empty() {
+                        reply.measured(meter.read(tokens, entry));
+                    }
+                }
                 return Ok(!choices.is_empty());
             }
             if let Waited::TimedOut = choices.wait(engine.options.read_timeout, engine) {

@@ -25,10 +25,13 @@ mod connect;
 mod connection;
 mod connections;
 mod engine;
+mod engine_process;
 mod generation;
+mod gpu;
 mod json;
 mod kept;
 mod lookup;
+mod meter;
 mod options;
 mod prompt;
 mod requests;
@@ -53,6 +56,7 @@ extern "C-unwind" fn _PG_init() {
     }
     check_alone().unwrap_or_else(|error| report(error));
     engine::define_settings();
+    meter::define_settings();
     kept::watch_discard();
 }
 

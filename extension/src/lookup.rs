@@ -19,8 +19,11 @@ use crate::sandbox;
 /// How long a backend remembers an answer: a fork costs about a millisecond.
 const FRESH: Duration = Duration::from_secs(30);
 
+/// A host's addresses, and when they were found.
+type Found = (Instant, Vec<SocketAddr>);
+
 thread_local! {
-    static KNOWN: RefCell<HashMap<(String, u16), (Instant, Vec<SocketAddr>)>> = RefCell::default();
+    static KNOWN: RefCell<HashMap<(String, u16), Found>> = RefCell::default();
 }
 
 /// The addresses of a host, in the order in which to try them.

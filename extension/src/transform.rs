@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use pgml_protocol::chunk::EngineChunk;
 use pgml_protocol::reply::{Completion, Head, Reply};
+use pgml_protocol::resources::Measured;
 use pgml_protocol::{Error, Kind, Request, Result};
 use pgrx::JsonB;
 use pgrx::prelude::*;
@@ -219,6 +220,10 @@ impl Reply for Texts {
 
     fn tokens(&self) -> u64 {
         self.completion.as_ref().map_or(0, Completion::tokens)
+    }
+
+    fn measured(&mut self, _: Measured) {
+        // PostgresML's results have no usage.
     }
 }
 

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::merge::{Place, add};
 use crate::raw::{is_empty, json, value};
 use crate::reply::{Head, Progress, Reply, Wanted};
+use crate::resources::Measured;
 
 /// A reply in one piece: chunks in, one completion out.
 pub struct Completion {
@@ -69,7 +70,7 @@ impl Completion {
             }
             text.push('}');
         }
-        let _ = write!(text, "],\"usage\":{}", self.progress.usage());
+        let _ = write!(text, "],\"usage\":{}", self.progress.usage(&self.others));
         for (name, value) in &self.others {
             let _ = write!(text, ",{}:{}", json(name), json(value));
         }
@@ -114,5 +115,9 @@ impl Reply for Completion {
 
     fn tokens(&self) -> u64 {
         self.progress.tokens()
+    }
+
+    fn measured(&mut self, measured: Measured) {
+        self.progress.set_measured(measured);
     }
 }

@@ -4,12 +4,15 @@
 
 use std::borrow::Cow;
 
+use serde_json::{Map, Value};
+
 use crate::assemble::Assembler;
 use crate::chunk::EngineChunk;
 pub use crate::completion::Completion;
 use crate::error::{Error, Kind, Result};
 use crate::raw::{json, text, value};
 use crate::request::Request;
+use crate::resources::{Measured, Resources};
 pub use crate::stream::ChunkStream;
 use crate::tool_call::CallShaper;
 use crate::tools::ForcedCall;
@@ -63,6 +66,7 @@ pub(crate) struct Progress {
     counted: Vec<Counted>,
     /// Events that said something. An engine sends one for each token, or for a few.
     said: u64,
+    measured: Option<Measured>,
 }
 
 impl Progress {
@@ -75,7 +79,8 @@ impl Progress {
             Assembler::new(id, shaper, wanted.no_top_logprobs)
         };
         let assemblers = (0..wanted.n).map(assembler).collect();
-        Progress { head, fingerprint: None, assemblers, counted: vec![Counted::default(); wanted.n], said: 0 }
+        let counted = vec![Counted::default(); wanted.n];
+        Progress { head, fingerprint: None, assemblers, counted, said: 0, measured: None }
     }
 
     pub(crate) fn note(&mut self, index: usize, chunk: &EngineChunk) {
@@ -114,9 +119,19 @@ impl Progress {
         self.counted.iter().filter_map(Counted::completion).fold(0, u64::saturating_add).max(self.said)
     }
 
-    /// The usage of all choices, as JSON.
-    pub(crate) fn usage(&self) -> String {
-        json(&usage::total(&self.counted))
+    pub(crate) fn set_measured(&mut self, measured: Measured) {
+        self.measured = Some(measured);
+    }
+
+    /// The usage of all choices, as JSON. `others` are the fields that the engine put beside it.
+    pub(crate) fn usage(&self, others: &Map<String, Value>) -> String {
+        let mut usage = usage::total(&self.counted);
+        if let (Value::Object(usage), Some(measured)) = (&mut usage, &self.measured) {
+            let completion_tokens = usage.get("completion_tokens").and_then(Value::as_u64);
+            let resources = Resources::new(measured, others, usage, completion_tokens);
+            usage.insert("resources".into(), serde_json::to_value(resources).unwrap_or_default());
+        }
+        json(&usage)
     }
 
     /// The members that stand before `choices`, with the opening brace.
@@ -141,6 +156,9 @@ pub trait Reply {
 
     /// The tokens that all choices have so far.
     fn tokens(&self) -> u64;
+
+    /// Takes what the request cost, for its usage.
+    fn measured(&mut self, measured: Measured);
 
     /// Takes an engine's event for choice `index`. After the end of the choice, one that cannot be
     /// read does no harm.

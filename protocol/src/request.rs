@@ -33,6 +33,8 @@ pub struct Request {
     pub stream_options: bool,
     /// Whether the temperature is our default, and not the caller's.
     pub temperature_is_default: bool,
+    /// Whether `usage` tells what the request cost, if the caller says.
+    pub resources: Option<bool>,
     /// Log probabilities were asked for, but none of the tokens that were as likely.
     pub no_top_logprobs: bool,
     /// A tool call that the answer has to be.
@@ -83,6 +85,11 @@ impl Request {
             Some(Value::String(template)) => Some(template),
             Some(other) => return Err(wrong_type("chat_template", "a string", &other)),
         };
+        let resources = match body.shift_remove("resources") {
+            None => None,
+            Some(Value::Bool(wanted)) => Some(wanted),
+            Some(other) => return Err(wrong_type("resources", "true or false", &other)),
+        };
         let include_usage = include_usage(body.shift_remove("stream_options"))?;
         check_sampling(&body)?;
         let no_top_logprobs = body.get("logprobs") == Some(&true.into())
@@ -108,6 +115,7 @@ impl Request {
             include_usage,
             stream_options: !no_stream_options,
             temperature_is_default,
+            resources,
             no_top_logprobs,
             forced_call,
             headers,
@@ -399,6 +407,7 @@ mod tests {
             (json!({"temperature": "hot"}), "temperature"),
             (json!({"top_p": -0.1}), "top_p"),
             (json!({"chat_template": 1}), "chat_template"),
+            (json!({"resources": "on"}), "resources"),
             (json!({"stream_options": true}), "stream_options"),
             (json!({"stream_options": {"include_usage": 1}}), "stream_options.include_usage"),
         ] {

@@ -88,6 +88,9 @@ impl Resources {
     }
 }
 
+/// The fields beside an answer that hold an engine's report.
+pub(crate) const REPORTS: [&str; 3] = ["timings", "metrics", "x_groq"];
+
 /// What engines report of the time that a request took.
 #[derive(Default)]
 struct Reported {

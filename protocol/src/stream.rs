@@ -3,10 +3,13 @@
 use std::collections::VecDeque;
 use std::fmt::Write;
 
+use serde_json::{Map, Value};
+
 use crate::chunk::{EngineChunk, Fields};
 use crate::error::Result;
-use crate::raw::{is_empty, json, passed};
+use crate::raw::{is_empty, json, passed, value};
 use crate::reply::{Head, Progress, Reply, Wanted};
+use crate::resources::{self, Measured};
 
 /// A streamed reply: chunks in, chunks out.
 ///
@@ -33,6 +36,8 @@ pub struct ChunkStream {
     last: Vec<Option<(String, String)>>,
     /// The fields of the delta that is being made.
     delta: String,
+    /// What the engine reported of the request's cost, beside its chunks.
+    reported: Map<String, Value>,
 }
 
 impl ChunkStream {
@@ -51,6 +56,7 @@ impl ChunkStream {
             waiting: String::new(),
             last: vec![None; n],
             delta: String::new(),
+            reported: Map::new(),
         }
     }
 
@@ -144,7 +150,7 @@ impl ChunkStream {
     /// The closing chunk that `stream_options.include_usage` asks for.
     pub fn usage_chunk(&self) -> String {
         let opening = self.progress.opening("chat.completion.chunk");
-        format!("{opening}{}\"choices\":[],\"usage\":{}}}", self.waiting, self.progress.usage())
+        format!("{opening}{}\"choices\":[],\"usage\":{}}}", self.waiting, self.progress.usage(&self.reported))
     }
 }
 
@@ -152,6 +158,9 @@ impl Reply for ChunkStream {
     /// Makes the chunk that the caller gets: none where it would say nothing.
     fn chunk(&mut self, index: usize, chunk: &EngineChunk) -> Result<()> {
         self.progress.note(index, chunk);
+        for (name, raw) in chunk.others.iter().filter(|(name, _)| resources::REPORTS.contains(name)) {
+            self.reported.insert(name.to_owned(), value(raw.get()));
+        }
         let others = members(&chunk.others);
         if chunk.choices.is_empty() {
             self.waiting.push_str(&others);
@@ -225,6 +234,10 @@ impl Reply for ChunkStream {
 
     fn tokens(&self) -> u64 {
         self.progress.tokens()
+    }
+
+    fn measured(&mut self, measured: Measured) {
+        self.progress.set_measured(measured);
     }
 }
 

@@ -184,7 +184,7 @@ mod tests {
             "prompt_tokens": 7, "completion_tokens": 2, "cost": 0.5, "queue": 3, "unit": "USD", "is_byok": false,
             "prompt_tokens_details": {"cached_tokens": 4.0}, "completion_tokens_details": {"reasoning_tokens": 1},
         });
-        let usage = total(&[counted(&[one.clone()]), counted(&[one])]);
+        let usage = total(&[counted(std::slice::from_ref(&one)), counted(std::slice::from_ref(&one))]);
         let expected = json!({
             "completion_tokens": 4, "prompt_tokens": 7, "total_tokens": 11, "cost": 1.0, "queue": 6, "unit": "USD",
             "is_byok": false,
