@@ -414,9 +414,9 @@ def test_a_completion_is_a_dict(client: pgml.OpenSourceAI, engine: Engine) -> No
     again = pickle.loads(pickle.dumps(completion))
     assert type(again) is pgml.ChatCompletion
     assert again.choices[0].message.content == "hi"
-    assert completion.to_dict() == completion.model_dump() == plain
+    assert completion.to_dict() == completion.model_dump(exclude_unset=True) == plain
     assert type(completion.to_dict()["choices"][0]) is dict
-    assert json.loads(completion.to_json()) == json.loads(completion.model_dump_json()) == plain
+    assert json.loads(completion.to_json()) == plain
     completion.choices[0].message.content = "bye"
     assert completion["choices"][0]["message"]["content"] == "bye"
 

@@ -49,6 +49,7 @@ class ParsedFunction(Function):
     """The function of a tool call, with its arguments read."""
 
     __slots__ = ()
+    _fields: ClassVar[tuple[str, ...]] = (*Function._fields, "parsed_arguments")
     _optional = Function._optional | {"parsed_arguments"}
 
     parsed_arguments: Any
@@ -68,6 +69,7 @@ class ParsedChatCompletionMessage(ChatCompletionMessage, Generic[T]):
 
     __slots__ = ()
     _classes: ClassVar[dict[str, type[Object]]] = {"tool_calls": ParsedToolCall}
+    _fields: ClassVar[tuple[str, ...]] = (*ChatCompletionMessage._fields, "parsed")
     _optional = ChatCompletionMessage._optional | {"parsed"}
 
     parsed: T | None
