@@ -168,7 +168,10 @@ class Object(dict[str, Any]):
         """Make an object of values, without checking them."""
         return cls(values)
 
-    construct = model_construct
+    @classmethod
+    def construct(cls: type[_Self], _fields_set: set[str] | None = None, **values: Any) -> _Self:
+        """Do what ``model_construct`` does, under pydantic's old name for it."""
+        return cls.model_construct(_fields_set, **values)
 
     @classmethod
     def model_validate(cls: type[_Self], obj: Any, **options: Any) -> _Self:

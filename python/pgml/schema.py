@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Optional, get_args, get_type_hints
 
 from pydantic import TypeAdapter
@@ -19,10 +18,14 @@ if TYPE_CHECKING:
     from pgml.base import Object
 
 
-@lru_cache(maxsize=64)
+_adapters: dict[type[Object], TypeAdapter[Any]] = {}
+
+
 def adapter(cls: type[Object]) -> TypeAdapter[Any]:
-    """Return what validates a class."""
-    return TypeAdapter(cls)
+    """Return what validates a class, which takes a while to make."""
+    if cls not in _adapters:
+        _adapters[cls] = TypeAdapter(cls)
+    return _adapters[cls]
 
 
 def core_schema_of(
