@@ -34,7 +34,7 @@ PGBOUNCER := target/pgbouncer
 BUNDLED := python/pgml/local/extension
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bundle wheel develop run test test-rust test-sql test-postgres test-python test-wheel lint bench \
+.PHONY: help setup bundle wheel wheels sdist docs develop run test test-rust test-sql test-postgres test-python test-wheel lint bench \
     setup-pgbouncer soak soak-python soak-fuzz soak-memory install-extension clean
 
 help: ## Show this list
@@ -66,6 +66,23 @@ wheel: bundle ## Build the wheel, the extension for the embedded server in it, i
 	    --interpreter $(BIN)/python --out dist -- -C link-arg=$(UNWINDER)
 	$(BIN)/auditwheel show dist/*.whl | tee dist/auditwheel.txt
 	grep -q '"$(MANYLINUX)_$(shell uname -m)"' dist/auditwheel.txt
+
+# Machines that wheels are cross-compiled for, by zig. Theirs have no extension for the embedded server:
+# bindgen would need that machine's headers of it. A machine of that kind builds its own whole wheel.
+OTHER_MACHINES := $(filter-out $(shell uname -m),x86_64 aarch64)
+
+wheels: wheel ## Build the wheel for this machine, and the client's for the others, into dist/
+	@for machine in $(OTHER_MACHINES); do \
+	    rustup target add $$machine-unknown-linux-gnu || \
+	        { echo "Rust's standard library for $$machine is missing: rustup target add $$machine-unknown-linux-gnu"; exit 1; }; \
+	    rm -rf target/set-aside && mv $(BUNDLED) target/set-aside; \
+	    PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin build --release --locked --zig --compatibility $(MANYLINUX) \
+	        --target $$machine-unknown-linux-gnu --interpreter $(BIN)/python --out dist; \
+	    status=$$?; mv target/set-aside $(BUNDLED); test $$status = 0; \
+	done
+
+sdist: setup ## Build the source distribution into dist/
+	$(BIN)/maturin sdist --out dist
 
 develop: wheel ## Build all, and install it into .venv
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall dist/*.whl
@@ -139,17 +156,29 @@ soak-memory: $(CHECKED)/bin/postgres
 	tests/installcheck $(CHECKED)/bin/pg_config
 	VALGRIND=target/valgrind tests/installcheck $(CHECKED)/bin/pg_config
 
-lint: develop ## Check form, types and layout: clippy, fmt, ruff, mypy, pyright, stubtest, imports
+SCRIPTS = .ci/run extension/may-install tests/checked-postgres tests/installcheck tests/setup-pgbouncer \
+    tests/setup-postgres tests/wheel
+
+lint: develop ## Check form, types, layout, scripts, spelling, workflows and the documentation
 	$(CARGO) fmt --all --check
 	PYO3_PYTHON="$(abspath $(BIN)/python)" $(CARGO) clippy --locked -p pgml --all-targets --features python -- -D warnings
 	$(CARGO) clippy --locked -p pgml-protocol --all-targets --features engine -- -D warnings
 	$(EXTENSION_ENV) $(CARGO) clippy $(EXTENSION) -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items -p pgml -p pgml-protocol \
+	    --features pgml-protocol/engine
 	$(BIN)/pytest -q tests/test_layout.py
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/python -m mypy.stubtest pgml --allowlist tests/stubtest-allowlist
+	$(BIN)/shellcheck --severity=warning $(SCRIPTS)
+	$(BIN)/codespell
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows $(wildcard .github/workflows/*.yml)
+	$(BIN)/mkdocs build --quiet --strict --site-dir target/site
+
+docs: develop ## Build the pages and the reference into site/, as web pages
+	$(BIN)/mkdocs build --strict --site-dir site
 
 bench: develop ## Measure against peers, side by side: a table, and benches/results/latest.json
 	$(BIN)/python benches/run.py

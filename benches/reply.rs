@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pgml_protocol::chunk::EngineChunk;
-use pgml_protocol::exchange::Exchange;
+use pgml_protocol::exchange::{Exchange, HeaderMap};
 use pgml_protocol::reply::{ChunkStream, Completion, Head, Reply};
 use pgml_protocol::sse::Events;
 
@@ -48,7 +48,7 @@ fn head() -> Head {
 /// All that the extension does between a socket's bytes and a reply.
 fn receive(answer: &[u8], reply: &mut impl Reply) {
     let uri = "http://engine:8080/v1/chat/completions".parse().unwrap();
-    let mut exchange = Exchange::post(&uri, &http::HeaderMap::new(), b"{}".as_slice().into()).unwrap();
+    let mut exchange = Exchange::post(&uri, &HeaderMap::new(), b"{}".as_slice().into()).unwrap();
     for part in answer.chunks(READ) {
         exchange.received(part);
         exchange
@@ -70,7 +70,7 @@ fn sse(criterion: &mut Criterion) {
         for part in bytes.as_bytes().chunks(READ) {
             events.buffer().extend_from_slice(part);
             events
-                .drain(|data| {
+                .drain(|_, data| {
                     count += 1;
                     black_box(data);
                     Ok(())

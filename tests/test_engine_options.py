@@ -13,6 +13,8 @@ from typing import Any
 import psycopg
 import pytest
 import trustme
+from conftest import Call
+from engine import Engine, answer
 from http_engine import HttpEngine, Proxy, running
 from psycopg import sql
 
@@ -212,3 +214,21 @@ def test_a_host_that_does_not_exist(world: World) -> None:
     world.serve("http://engine.invalid/v1")
     with pytest.raises(psycopg.errors.SqlclientUnableToEstablishSqlconnection, match="tested"):
         world.ask()
+
+
+async def test_the_temperature_of_calls_that_have_none(
+    call: Call, engine: Engine, admin: psycopg.Connection[Any]
+) -> None:
+    hi = [{"role": "user", "content": "hi"}]
+    admin.execute("ALTER SERVER standin OPTIONS (ADD default_temperature 'none')")
+    exchange = engine.expect(answer("hello"))
+    await call.create("scripted", hi)
+    assert "temperature" not in exchange.body
+    exchange = engine.expect(answer("hello"))
+    await call.create("scripted", hi, temperature=0.8)
+    assert exchange.body["temperature"] == 0.8
+    admin.execute("ALTER SERVER standin OPTIONS (SET default_temperature '0.2')")
+    for given, expected in (({}, 0.2), ({"temperature": None}, None)):
+        exchange = engine.expect(answer("hello"))
+        await call.create("scripted", hi, **given)
+        assert exchange.body.get("temperature") == expected

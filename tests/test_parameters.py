@@ -166,8 +166,8 @@ async def test_text_is_a_modality_that_all_models_have(call: Call, engine: Engin
 async def test_none_is_not_given(call: Call, engine: Engine, name: str) -> None:
     exchange = engine.expect(answer("hi"))
     await call.create("scripted", QUESTION, **{name: None})
-    ours = {"temperature": 0.8, "stream_options": {"include_usage": True}}
-    assert exchange.body.get(name) == ours.get(name)
+    # Nor are the two that the extension adds where they are not named at all.
+    assert name not in exchange.body
 
 
 # Harmless -----------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 //! What must hold for any bytes. `fuzz_targets/` tries them for as long as it is let;
 //! `../protocol/tests/fuzz.rs` tries the seeds, and what is near them.
 
-use pgml_protocol::exchange::Exchange;
+use pgml_protocol::exchange::{Exchange, HeaderMap};
 use pgml_protocol::reply::{ChunkStream, Completion, Head, Reply, Wanted};
 use pgml_protocol::template::{self, SpecialTokens};
 use pgml_protocol::tools::ForcedCall;
@@ -14,7 +14,7 @@ pub fn exchange(data: &[u8]) {
     let Some((&step, bytes)) = data.split_first() else { return };
     let read = |step: usize| -> Result<Vec<Vec<u8>>> {
         let uri = "http://engine/v1/chat/completions".parse().expect("a URI");
-        let mut exchange = Exchange::post(&uri, &http::HeaderMap::new(), b"{}".as_slice().into())?;
+        let mut exchange = Exchange::post(&uri, &HeaderMap::new(), b"{}".as_slice().into())?;
         let mut events = Vec::new();
         for piece in bytes.chunks(step) {
             exchange.received(piece);

@@ -5,7 +5,8 @@
 
 use std::rc::Rc;
 
-use http::{HeaderMap, Request, Response, Uri, Version, header};
+pub use http::HeaderMap;
+use http::{Request, Response, Uri, Version, header};
 use serde_json::Value;
 use ureq_proto::client::state::{RecvBody, RecvResponse};
 use ureq_proto::client::{Call, RecvResponseResult, SendRequestResult};

@@ -12,7 +12,7 @@ from pgml._pgml import Client
 from pgml.async_resources import AsyncBeta, AsyncChat, AsyncTextCompletions
 from pgml.errors import APIConnectionError
 from pgml.models import AsyncModels, Models
-from pgml.request import Caller, is_given, request_body
+from pgml.request import DEFAULT_TEMPERATURE, Caller, is_given, request_body
 from pgml.resources import Beta, Chat, TextCompletions
 from pgml.types import NOT_GIVEN, NotGiven, TimeoutLike
 
@@ -178,7 +178,7 @@ class OpenSourceAI(_Base):
         model: Model,
         messages: Iterable[Message],
         max_tokens: int | None = None,
-        temperature: float = 0.8,
+        temperature: float | None = DEFAULT_TEMPERATURE,
         n: int = 1,
         chat_template: str | None = None,
         *,
@@ -195,7 +195,8 @@ class OpenSourceAI(_Base):
                 PostgresML server only, which fetches models itself.
             messages: The conversation so far, each message a dict with ``role`` and ``content``.
             max_tokens: The most tokens to make. Default None: as many as the model will.
-            temperature: From 0, the likeliest answer, to 2. Default 0.8.
+            temperature: From 0, the likeliest answer, to 2. Default 0.8, unless an administrator
+                has set another for the engine. None: the engine's own.
             n: How many answers to make, from 1 to 128. Default 1.
             chat_template: A Jinja template for the messages, in place of the model's own. It gets
                 ``messages``, ``add_generation_prompt``, ``bos_token`` and ``eos_token``.
@@ -227,7 +228,7 @@ class OpenSourceAI(_Base):
         model: Model,
         messages: Iterable[Message],
         max_tokens: int | None = None,
-        temperature: float = 0.8,
+        temperature: float | None = DEFAULT_TEMPERATURE,
         n: int = 1,
         chat_template: str | None = None,
         *,
@@ -248,7 +249,7 @@ class OpenSourceAI(_Base):
         model: Model,
         messages: Iterable[Message],
         max_tokens: int | None = None,
-        temperature: float = 0.8,
+        temperature: float | None = DEFAULT_TEMPERATURE,
         n: int = 1,
         chat_template: str | None = None,
         *,
@@ -274,7 +275,7 @@ class OpenSourceAI(_Base):
         model: Model,
         messages: Iterable[Message],
         max_tokens: int | None = None,
-        temperature: float = 0.8,
+        temperature: float | None = DEFAULT_TEMPERATURE,
         n: int = 1,
         chat_template: str | None = None,
         *,

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pgml.types import Message, Model, TimeoutLike
 
 _T = TypeVar("_T")
+# The specification's default. It is told from a caller's own 0.8 by being this very object.
+DEFAULT_TEMPERATURE = float("0.8")
 _FURTHER_PARAMETERS = frozenset(Parameters.__annotations__)
 _HEADERS = frozenset({"x-request-id", "traceparent", "tracestate", "baggage"})
 # A year. The Rust client wants a number.
@@ -83,6 +85,9 @@ def request_body(
         "chat_template": chat_template,
         **parameters,
     }
+    if temperature is DEFAULT_TEMPERATURE:
+        # The extension fills it in, or what its administrator has set for the engine.
+        del body["temperature"]
     if body.pop("extra_query", None):
         raise TypeError(
             "extra_query: cannot be sent: a statement has no query; "

@@ -39,7 +39,7 @@ class Completions:
         model: ModelParam,
         stream: Literal[False] | NotGiven | None = None,
         max_tokens: int | NotGiven | None = None,
-        temperature: float | NotGiven | None = None,
+        temperature: float | NotGiven | None = NOT_GIVEN,
         n: int | NotGiven | None = None,
         chat_template: str | NotGiven | None = None,
         timeout: float | TimeoutLike | NotGiven | None = NOT_GIVEN,
@@ -54,7 +54,7 @@ class Completions:
         model: ModelParam,
         stream: Literal[True],
         max_tokens: int | NotGiven | None = None,
-        temperature: float | NotGiven | None = None,
+        temperature: float | NotGiven | None = NOT_GIVEN,
         n: int | NotGiven | None = None,
         chat_template: str | NotGiven | None = None,
         timeout: float | TimeoutLike | NotGiven | None = NOT_GIVEN,
@@ -69,7 +69,7 @@ class Completions:
         model: ModelParam,
         stream: bool,
         max_tokens: int | NotGiven | None = None,
-        temperature: float | NotGiven | None = None,
+        temperature: float | NotGiven | None = NOT_GIVEN,
         n: int | NotGiven | None = None,
         chat_template: str | NotGiven | None = None,
         timeout: float | TimeoutLike | NotGiven | None = NOT_GIVEN,
@@ -83,7 +83,7 @@ class Completions:
         model: ModelParam,
         stream: bool | NotGiven | None = None,
         max_tokens: int | NotGiven | None = None,
-        temperature: float | NotGiven | None = None,
+        temperature: float | NotGiven | None = NOT_GIVEN,
         n: int | NotGiven | None = None,
         chat_template: str | NotGiven | None = None,
         timeout: float | TimeoutLike | NotGiven | None = NOT_GIVEN,
@@ -96,7 +96,8 @@ class Completions:
             model: The model's name, or an object with the key ``model``.
             stream: Whether to get chunks as they are made. Default None: no.
             max_tokens: The most tokens to make. Default None: as many as the model will.
-            temperature: From 0 to 2. Default None: 0.8.
+            temperature: From 0 to 2. Default: 0.8, or that of the engine's server. None: the
+                engine's own.
             n: How many answers to make. Default None: 1.
             chat_template: A Jinja template, in place of the model's own.
             timeout: Seconds that it may send nothing, or None for no limit. Default: the client's.
