@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
-from pgml.parsing import ParsedChatCompletion, functions_of, listed, read, schema_format
+from pgml.parsing import ParsedChatCompletion, functions_of, listed, read
 from pgml.raw import RawAsyncCompletions, StreamedAsyncCompletions
 from pgml.request import Caller, request_body
 from pgml.resources import refusal
+from pgml.structured import form_of, wire_format
 from pgml.types import NOT_GIVEN, NotGiven
 
 if TYPE_CHECKING:
@@ -128,15 +129,16 @@ class AsyncCompletions:
         """Create a completion in the form of a pydantic model; see ``Completions.parse``."""
         # Not by `self.create`: who wraps both methods would see this request twice.
         parameters["tools"] = tools = listed(parameters.get("tools"))
+        form = form_of(response_format)
         completion: ChatCompletion = await AsyncCompletions.create(
             self,
             messages=messages,
             model=model,
             stream=False,
-            response_format=schema_format(response_format),
+            response_format=wire_format(response_format, form),
             **parameters,
         )
-        return read(completion, response_format, functions_of(tools))
+        return read(completion, form, functions_of(tools))
 
     def stream(
         self,
@@ -151,12 +153,13 @@ class AsyncCompletions:
         from pgml.events import Accumulator, AsyncEventStreamManager
 
         parameters["tools"] = tools = listed(parameters.get("tools"))
-        form = schema_format(response_format)
+        form = form_of(response_format)
+        asked = wire_format(response_format, form)
         return AsyncEventStreamManager(
             lambda: self.create(
-                messages=messages, model=model, stream=True, response_format=form, **parameters
+                messages=messages, model=model, stream=True, response_format=asked, **parameters
             ),
-            Accumulator(response_format, functions_of(tools)),
+            Accumulator(form, functions_of(tools)),
         )
 
     @cached_property

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from pgml._pgml import AsyncChatCompletionStream, ChatCompletionStream
+    from pgml.structured import Form
 
 _Self = TypeVar("_Self", bound="_EventStream")
 
@@ -37,10 +38,9 @@ class Event(Object):
 class Accumulator:
     """The completion as far as its chunks have come, and what each chunk makes happen."""
 
-    def __init__(self, form: Any, functions: Mapping[str, Any]) -> None:
+    def __init__(self, form: Form | None, functions: Mapping[str, Any]) -> None:
         self.snapshot: ParsedChatCompletion[Any] = ParsedChatCompletion({"choices": []})
-        # Only a pydantic model is read; a format by itself is the engine's affair.
-        self._form = form if isinstance(form, type) else None
+        self._form = form
         self._functions = functions
         self._done: set[tuple[int, str]] = set()
         # The call that each choice is making.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from pgml.errors import ContentFilterFinishReasonError, LengthFinishReasonError
 from pgml.objects import (
@@ -16,11 +17,7 @@ from pgml.objects import (
     Usage,
 )
 from pgml.request import is_given
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from pgml.types import NotGiven
+from pgml.structured import Form, adapter_of
 
 T = TypeVar("T")
 _Object = TypeVar("_Object", bound=Object)
@@ -108,40 +105,49 @@ class PydanticFunction(dict[str, Any]):
 def pydantic_function_tool(
     model: type[Any], *, name: str | None = None, description: str | None = None
 ) -> dict[str, Any]:
-    """Say a pydantic model as a tool, as the openai package's function of this name does.
+    """Describe a pydantic model as a tool, as the openai package's function of this name does.
 
     Args:
-        model: A pydantic model: the arguments of the tool.
+        model: A pydantic model or dataclass: the arguments of the tool.
         name: The tool's name. Default None: that of the model.
         description: What the tool does. Default None: the model's docstring.
 
+    Raises:
+        TypeError: It is neither.
+
     """
-    function = {
-        "name": name or model.__name__,
-        "strict": True,
-        "parameters": _schema("model", model),
-    }
-    if description or model.__doc__:
-        function["description"] = description or model.__doc__
+    if not hasattr(model, "__pydantic_core_schema__"):
+        raise TypeError(f"model: must be a pydantic model or dataclass, not {model!r}")
+    form = Form("model", model)
+    function = {"name": name or model.__name__, "strict": True, "parameters": form.schema}
+    if description is None:
+        description = model.__doc__
+    if description is not None:
+        function["description"] = description
     return {"type": "function", "function": PydanticFunction(function, model)}
 
 
-def schema_format(form: Any) -> Any:
-    """Say a pydantic model as OpenAI's ``response_format``; what is no class stays as it is."""
-    if not isinstance(form, type):
-        return form
-    model = cast("type[Any]", form)
-    schema = {"name": model.__name__, "strict": True, "schema": _schema("response_format", model)}
-    return {"type": "json_schema", "json_schema": schema}
+def functions_of(tools: Any) -> dict[str, Any]:
+    """Return the functions of tools, by their names.
+
+    Tools of another shape are left out: the database refuses them, and says where they are wrong.
+    """
+    functions: dict[str, Any] = {}
+    given = cast("Any", tools) if isinstance(tools, list) else []
+    for tool in given:
+        function: Any = _get(tool, "function")
+        name: Any = _get(function, "name")
+        if isinstance(name, str):
+            functions[name] = function
+    return functions
 
 
-def functions_of(tools: Iterable[Mapping[str, Any]] | NotGiven | None) -> dict[str, Any]:
-    """Return the functions of tools, by their names."""
-    return {tool["function"]["name"]: tool["function"] for tool in tools or ()}
+def _get(mapping: Any, key: str) -> Any:
+    return cast("Mapping[str, Any]", mapping).get(key) if isinstance(mapping, Mapping) else None
 
 
 def read(
-    completion: ChatCompletion, form: Any, functions: Mapping[str, Any]
+    completion: ChatCompletion, form: Form | None, functions: Mapping[str, Any]
 ) -> ParsedChatCompletion[Any]:
     """Read what each choice says: its content into ``form``, and its tool calls' arguments."""
     result: ParsedChatCompletion[Any] = ParsedChatCompletion(completion)
@@ -154,33 +160,33 @@ def read(
         message = choice.message
         message.parsed = parsed_content(message, form)
         for call in message.tool_calls or []:
-            call.function.parsed_arguments = parsed_arguments(call.function, functions)
+            # A custom tool's call has no function.
+            if call.get("function") is not None:
+                call.function.parsed_arguments = parsed_arguments(call.function, functions)
     return result
 
 
-def parsed_content(message: Mapping[str, Any], form: Any) -> Any:
+def parsed_content(message: Mapping[str, Any], form: Form | None) -> Any:
     """Read a message's content, if it is to be read and there is any."""
-    if not isinstance(form, type) or not message["content"] or message.get("refusal"):
+    content = message.get("content")
+    if form is None or not content or message.get("refusal"):
         return None
-    return cast("type[Any]", form).model_validate_json(message["content"])
+    return form.read(content)
 
 
 def parsed_arguments(made: Mapping[str, Any], functions: Mapping[str, Any]) -> Any:
     """Read a call's arguments, if its tool has a model or is strict."""
-    function = functions.get(made["name"], {})
+    function = functions.get(made.get("name") or "", {})
+    arguments = made.get("arguments") or ""
     # The openai package's own pydantic_function_tool has a model, too.
     model = getattr(function, "model", None)
     if model is not None:
-        return model.model_validate_json(made["arguments"])
-    return json.loads(made["arguments"]) if function.get("strict") else None
+        return adapter_of(model).validate_json(arguments)
+    return json.loads(arguments) if function.get("strict") else None
 
 
 def listed(tools: Any) -> Any:
     """Make a list of tools that can be gone through once only: they are needed twice."""
-    return list(tools) if is_given(tools) and tools is not None else tools
-
-
-def _schema(argument: str, model: type[Any]) -> Any:
-    if not hasattr(model, "model_json_schema"):
-        raise TypeError(f"{argument}: must be a pydantic model, not {model!r}")
-    return model.model_json_schema()
+    if not is_given(tools) or isinstance(tools, (str, bytes, Mapping)):
+        return cast("Any", tools)
+    return list(cast("Any", tools)) if isinstance(tools, Iterable) else tools

@@ -6,9 +6,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from pgml.errors import BadRequestError
-from pgml.parsing import ParsedChatCompletion, functions_of, listed, read, schema_format
+from pgml.parsing import ParsedChatCompletion, functions_of, listed, read
 from pgml.raw import RawCompletions, StreamedCompletions
 from pgml.request import Caller, request_body
+from pgml.structured import form_of, wire_format
 from pgml.types import NOT_GIVEN, NotGiven
 
 if TYPE_CHECKING:
@@ -150,8 +151,9 @@ class Completions:
         Args:
             messages: The conversation so far.
             model: The model's name, or an object with the key ``model``.
-            response_format: A pydantic model (``pip install 'pgml[pydantic]'``). The engine is
-                held to its JSON schema. Default None: only arguments of tool calls are read.
+            response_format: A pydantic model or dataclass, or another type that pydantic knows
+                (``pip install 'pgml[pydantic]'``). The engine is held to its JSON schema, made
+                strict. Default None: only arguments of tool calls are read.
             **parameters: As in ``create``. Tools made by ``pgml.pydantic_function_tool`` have
                 their arguments read into their models.
 
@@ -166,15 +168,16 @@ class Completions:
         """
         # Not by `self.create`: who wraps both methods would see this request twice.
         parameters["tools"] = tools = listed(parameters.get("tools"))
+        form = form_of(response_format)
         completion: ChatCompletion = Completions.create(
             self,
             messages=messages,
             model=model,
             stream=False,
-            response_format=schema_format(response_format),
+            response_format=wire_format(response_format, form),
             **parameters,
         )
-        return read(completion, response_format, functions_of(tools))
+        return read(completion, form, functions_of(tools))
 
     def stream(
         self,
@@ -201,12 +204,13 @@ class Completions:
         from pgml.events import Accumulator, EventStreamManager
 
         parameters["tools"] = tools = listed(parameters.get("tools"))
-        form = schema_format(response_format)
+        form = form_of(response_format)
+        asked = wire_format(response_format, form)
         return EventStreamManager(
             lambda: self.create(
-                messages=messages, model=model, stream=True, response_format=form, **parameters
+                messages=messages, model=model, stream=True, response_format=asked, **parameters
             ),
-            Accumulator(response_format, functions_of(tools)),
+            Accumulator(form, functions_of(tools)),
         )
 
     @cached_property
