@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -26,6 +28,14 @@ CASES: dict[str, tuple[list[Step], dict[str, Any]]] = {
     "tools with models": (SCRIPTS["two calls at once"], TOOLS),
     "strict tools": (SCRIPTS["two calls at once"], STRICT),
     "a refusal of a form": (SCRIPTS["refusal"], FORM),
+}
+
+STREAMS = Path(__file__).parents[1] / "protocol" / "tests" / "streams"
+# Those of engines that answer; what those that fail become is an error.
+RECORDED = {
+    path: path.read_bytes()
+    for path in sorted(STREAMS.glob("*.sse"))
+    if "error" not in json.loads(path.with_suffix(".json").read_text())
 }
 
 
@@ -85,14 +95,32 @@ def dump(value: Any) -> Any:
 
 @pytest.mark.parametrize("case", CASES)
 async def test_events_are_those_of_openai(client: Any, engine: Engine, case: str) -> None:
-    script, asked = CASES[case]
+    await check_events(client, engine, *CASES[case])
+
+
+@pytest.mark.parametrize("tools", [{}, TOOLS, STRICT], ids=["plain", "models", "strict"])
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
+async def test_events_of_engines_are_those_of_openai(
+    client: Any, engine: Engine, path: Path, tools: dict[str, Any]
+) -> None:
+    await check_events(client, engine, [head(), RECORDED[path]], tools)
+
+
+async def check_events(
+    client: Any, engine: Engine, script: list[Step], asked: dict[str, Any]
+) -> None:
+    """The openai package makes of our chunks what we make of them."""
     engine.expect(script)
     ours: list[Any] = []
+    final = cut = None
     async with streaming(client, **asked, stream_options={"include_usage": True}) as stream:
-        async for happened in stream:
-            # As they are now: what has come so far goes on growing.
-            ours.append((plain(happened), happened.get("chunk")))
-        final = await stream.get_final_completion()
+        try:
+            async for happened in stream:
+                # As they are now: what has come so far goes on growing.
+                ours.append((plain(happened), happened.get("chunk")))
+            final = await stream.get_final_completion()
+        except pgml.LengthFinishReasonError as error:
+            cut = error
     tools = {"input_tools": asked["tools"]} if "tools" in asked else {}
     form = {key: asked[key] for key in asked if key == "response_format"}
     state: Any = ChatCompletionStreamState(**tools, **form)
@@ -102,6 +130,13 @@ async def test_events_are_those_of_openai(client: Any, engine: Engine, case: str
             parsed = ChatCompletionChunk.model_validate(piece)
             theirs += [plain(happened) for happened in state.handle_chunk(parsed)]
     assert [fields for fields, _ in ours] == theirs
+    if final is None:
+        # With tools to read, our error comes with the chunk that says so, as theirs does.
+        assert cut is not None
+        if not tools:
+            with pytest.raises(openai.LengthFinishReasonError):
+                state.get_final_completion()
+        return
     added = state.get_final_completion()
     for one, other in zip(final.choices, added.choices, strict=True):
         assert one.message.content == other.message.content

@@ -133,8 +133,7 @@ def functions_of(tools: Any) -> dict[str, Any]:
     Tools of another shape are left out: the database refuses them, and says where they are wrong.
     """
     functions: dict[str, Any] = {}
-    given = cast("Any", tools) if isinstance(tools, list) else []
-    for tool in given:
+    for tool in cast("list[object]", tools if isinstance(tools, list) else []):
         function: Any = _get(tool, "function")
         name: Any = _get(function, "name")
         if isinstance(name, str):
