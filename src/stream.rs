@@ -1,11 +1,14 @@
 //! What a caller reads: rows, as the database sends them.
 
+use std::any::Any;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
+use futures_util::FutureExt;
 use pgml_protocol::error::sqlstate;
 use sqlx::ValueRef;
 use sqlx::postgres::{PgRow, PgValueFormat};
@@ -14,13 +17,13 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::error::{Error, Kind, Result};
 
-/// The bytes of rows that may wait for a slow reader. There is room for the longest answers, so that
-/// it holds up neither its engine nor its connection; beyond that it does, and not our memory.
+/// The bytes of rows that may wait for a slow reader. There is room for the longest answers, so that a
+/// slow reader holds up neither its engine nor its connection. Beyond that it does, which limits memory.
 const WAITING_BYTES: usize = 16 << 20;
-/// What a row takes up besides its JSON, about.
+/// Roughly what a row takes up besides its JSON.
 const ROW_OVERHEAD: usize = 256;
 
-/// One row: a JSON object, or an array of several objects that came at the same time.
+/// One row: a JSON object. Chunks that arrived together are one object with the choices of all.
 pub struct Row(Content);
 
 enum Content {
@@ -43,7 +46,7 @@ impl Row {
     /// What the row takes up while it waits.
     fn size(&self) -> u32 {
         let bytes = self.json().map_or(0, <[u8]>::len) + ROW_OVERHEAD;
-        // A row that is larger than all the room there is, gets all of it.
+        // A row that is larger than the whole buffer takes all of it.
         bytes.min(WAITING_BYTES) as u32
     }
 
@@ -75,18 +78,18 @@ pub(crate) struct RowSender {
 }
 
 impl RowSender {
-    /// Hands a row to the reader. False when nobody reads any more.
+    /// Hands a row to the reader. False if the reader has gone.
     pub async fn push(&self, row: Row) -> bool {
         self.started.store(true, Ordering::Relaxed);
         match self.room.acquire_many(row.size()).await {
-            // Given back by the reader.
+            // Released by the reader.
             Ok(room) => room.forget(),
             Err(_) => return false,
         }
         self.sender.send(Ok(row)).is_ok()
     }
 
-    /// Whether a row was handed on: from then on a request must not be tried again.
+    /// Whether a row has been handed on: then the request must not be tried again.
     pub fn started(&self) -> bool {
         self.started.load(Ordering::Relaxed)
     }
@@ -101,8 +104,8 @@ pub struct ChatStream {
 impl ChatStream {
     /// Runs a request on the current tokio runtime.
     ///
-    /// It runs as a task of its own, so that rows are received while the caller is busy with
-    /// those before, and so that any executor (asyncio among them) can wait for them.
+    /// It runs as a task of its own, so that rows are received while the caller handles earlier
+    /// ones, and so that any executor (asyncio among them) can wait for them.
     pub(crate) fn spawn<F, R>(request: F) -> ChatStream
     where
         F: FnOnce(RowSender) -> R,
@@ -113,14 +116,16 @@ impl ChatStream {
         let rows = RowSender { sender: sender.clone(), room: room.clone(), started: AtomicBool::new(false) };
         let running = request(rows);
         tokio::spawn(async move {
+            // A panic must not end the stream as if it were complete.
+            let running = AssertUnwindSafe(running).catch_unwind();
             let result = tokio::select! {
-                // Rows that are there are worth more than a caller that is gone.
+                // Deliver buffered rows before checking whether the caller has gone.
                 biased;
-                result = running => result,
+                result = running => result.unwrap_or_else(|panic| Err(panicked(&*panic))),
                 () = sender.closed() => Ok(()),
             };
             if let Err(error) = result {
-                // Nobody may be listening any more, and then nobody needs the error.
+                // The caller may have gone, and then needs no error.
                 let _ = sender.send(Err(error));
             }
         });
@@ -141,10 +146,37 @@ impl ChatStream {
     }
 }
 
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let message =
+        panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+    let message = message.unwrap_or("unknown cause");
+    Error::new(Kind::Database, format!("internal error in the client: {message}"))
+        .sqlstate(sqlstate::INTERNAL_ERROR)
+        .hint("This is a bug in pgml. The message on standard error says where.")
+}
+
 impl futures_util::Stream for ChatStream {
     type Item = Result<Row>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         ChatStream::poll_next(&mut self, context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_raises() {
+        let mut stream = ChatStream::spawn(|rows| async move {
+            rows.push(Row::made("{}".into())).await;
+            panic!("oh no");
+        });
+        assert_eq!(stream.next().await.unwrap().unwrap().json().unwrap(), b"{}");
+        let error = stream.next().await.unwrap().err().unwrap();
+        assert_eq!(error.sqlstate.as_deref(), Some(sqlstate::INTERNAL_ERROR));
+        assert!(error.message.contains("oh no"));
+        assert!(stream.next().await.is_none());
     }
 }

@@ -20,6 +20,7 @@ pub mod sqlstate {
     pub const INSUFFICIENT_RESOURCES: &str = "53000";
     pub const OBJECT_NOT_IN_PREREQUISITE_STATE: &str = "55000";
     pub const SYSTEM_ERROR: &str = "58000";
+    pub const INTERNAL_ERROR: &str = "XX000";
 }
 
 /// How the lines of an error's DETAIL begin that the client reads.

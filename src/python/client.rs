@@ -1,5 +1,6 @@
 //! The class `Client`: what the Python package builds on.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -7,13 +8,16 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::coroutine::{Awaited, PendingResult};
 use super::errors::raise;
 use super::logging;
 use super::objects::ObjectKind;
+use super::pending::PendingRequest;
+use super::process;
 use super::request;
 use super::runtime;
-use super::stream::{Awaited, ChatCompletionStream, PendingRequest, PendingResult};
-use super::wake::{block_on, lock};
+use super::stream::ChatCompletionStream;
+use super::wait::{block_on, lock};
 use crate::{Client as Core, Options, Request, Streaming};
 
 /// Requests to one database. `pgml.OpenSourceAI` is its public face.
@@ -23,13 +27,15 @@ pub struct Client {
     options: Options,
     /// With the process that made it: connections must not be shared over a fork.
     core: Mutex<(u32, Core)>,
+    /// In this process or in an ancestor of it.
+    closed: AtomicBool,
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
         let (process, core) = &*lock(&self.core);
-        if *process != std::process::id() {
-            // One owner more than there are: what the parent has is left alone, see `core`.
+        if *process != process::generation() {
+            // Leak one reference, so that the child never closes the parent's connections.
             std::mem::forget(core.clone());
         }
     }
@@ -38,25 +44,29 @@ impl Drop for Client {
 impl Client {
     fn start(&self, py: Python<'_>, request: Request, kind: ObjectKind) -> PyResult<Arc<PendingRequest>> {
         logging::refresh_level(py)?;
-        let runtime = runtime::handle()?;
+        let runtime = runtime::handle(py)?;
         let _entered = runtime.enter();
         Ok(PendingRequest::new(self.core(py)?.start(request, matches!(kind, ObjectKind::Chunk)), kind))
     }
 
     fn list_models(&self, py: Python<'_>, timeout: f64) -> PyResult<Arc<PendingRequest>> {
-        let runtime = runtime::handle()?;
+        logging::refresh_level(py)?;
+        let runtime = runtime::handle(py)?;
         let _entered = runtime.enter();
         Ok(PendingRequest::new(self.core(py)?.models(seconds("timeout", timeout)?), ObjectKind::Models))
     }
 
     fn core(&self, py: Python<'_>) -> PyResult<Core> {
         let mut core = lock(&self.core);
-        let process = std::process::id();
+        let process = process::generation();
         if core.0 != process {
             let own =
                 Core::new(&self.database_url, self.options.clone()).map_err(|error| raise(py, error))?;
-            // The parent's connections are left alone: to close them would be to speak on them, and
-            // to take them off the list of what the parent's runtime waits for.
+            if self.closed.load(Ordering::Relaxed) {
+                own.close();
+            }
+            // Leave the parent's connections alone: closing them would write to them, and would
+            // remove them from what the parent's runtime watches.
             std::mem::forget(std::mem::replace(&mut *core, (process, own)));
         }
         Ok(core.1.clone())
@@ -94,7 +104,12 @@ impl Client {
             streaming,
         };
         let core = Core::new(&database_url, options.clone()).map_err(|error| raise(py, error))?;
-        Ok(Client { database_url, options, core: Mutex::new((std::process::id(), core)) })
+        Ok(Client {
+            database_url,
+            options,
+            core: Mutex::new((process::generation(), core)),
+            closed: AtomicBool::new(false),
+        })
     }
 
     /// One completion. Waits for it without the GIL.
@@ -160,12 +175,13 @@ impl Client {
 
     /// Closes the connections of this process.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.closed.store(true, Ordering::Relaxed);
         self.core(py)?.close();
         Ok(())
     }
 
-    fn is_closed(&self, py: Python<'_>) -> PyResult<bool> {
-        Ok(self.core(py)?.is_closed())
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     /// Host and database, never the password.

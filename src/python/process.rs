@@ -1,33 +1,36 @@
-//! What a process's fork and its end mean for the threads and streams in it.
+//! What a fork and the end of the interpreter mean for the module's threads and streams.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::thread::{self, ThreadId};
 
 use pyo3::prelude::*;
 use pyo3::types::IntoPyDict;
 
-/// How many forks lie between this process and the first one that loaded the module.
+use super::logging;
+
+/// How many forks lie between this process and the one that loaded the module.
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
-/// The threads that are on their way back to the GIL, and whether any more may set out.
+/// The number of threads that are acquiring the GIL, and a flag that no more may.
 static REENTERING: AtomicUsize = AtomicUsize::new(0);
 const CLOSED: usize = 1 << (usize::BITS - 1);
-/// The thread that ends the interpreter.
+/// The thread that finalizes the interpreter.
 static FINALIZER: OnceLock<ThreadId> = OnceLock::new();
 
-/// Which process this is, among its ancestors: cheaper to ask than its id.
+/// Identifies this process among its ancestors. Cheaper than asking for the process id.
 pub fn generation() -> u32 {
     FORKS.load(Ordering::Relaxed)
 }
 
-/// A thread's way back to the GIL, which ends when this is dropped.
+/// Held by a thread while it acquires the GIL.
 pub struct GilReentry(());
 
-/// To be called before the GIL is taken again. At the end of the interpreter it does not return.
+/// Must be called before the GIL is acquired again. Once the interpreter finalizes, it blocks.
 ///
-/// Python before 3.14 ends a thread that asks for the GIL too late by unwinding its stack. Rust's
-/// frames on it do not bear that: the process would crash. Newer Pythons stop it, as this does.
+/// Python before 3.14 ends a thread that asks for the GIL during finalization by unwinding its
+/// stack, and unwinding through Rust's frames aborts the process. Newer versions block the thread,
+/// as this function does.
 pub fn reenter_gil() -> GilReentry {
     if REENTERING.fetch_add(1, Ordering::SeqCst) & CLOSED != 0
         && FINALIZER.get() != Some(&thread::current().id())
@@ -46,29 +49,60 @@ impl Drop for GilReentry {
     }
 }
 
-#[pyfunction]
-fn at_exit(py: Python<'_>) {
-    FINALIZER.get_or_init(|| thread::current().id());
-    REENTERING.fetch_or(CLOSED, Ordering::SeqCst);
-    // Whoever is on the way gets what it came for: soon, since the GIL is free meanwhile.
-    py.detach(|| {
-        while REENTERING.load(Ordering::SeqCst) != CLOSED {
-            thread::yield_now();
+/// Closes the way to the GIL after the last `atexit` callback, and before finalization.
+///
+/// Callbacks that were registered earlier than this one run later, and may wait for threads that
+/// need the GIL. So the call only notes that the interpreter ends; what counts is the destructor,
+/// since `atexit` releases its callbacks after all of them have run. A process that discards its
+/// callbacks without running them (`atexit._clear`, in children of `multiprocessing`) goes on.
+#[pyclass(frozen, module = "pgml._pgml")]
+struct ExitHook {
+    called: AtomicBool,
+}
+
+#[pymethods]
+impl ExitHook {
+    fn __call__(&self, py: Python<'_>) {
+        self.called.store(true, Ordering::Relaxed);
+        logging::flush(py);
+    }
+}
+
+impl Drop for ExitHook {
+    fn drop(&mut self) {
+        if !self.called.load(Ordering::Relaxed) {
+            return;
         }
-    });
+        FINALIZER.get_or_init(|| thread::current().id());
+        REENTERING.fetch_or(CLOSED, Ordering::SeqCst);
+        // Wait for threads that are already acquiring the GIL.
+        Python::attach(|py| {
+            py.detach(|| {
+                while REENTERING.load(Ordering::SeqCst) != CLOSED {
+                    thread::yield_now();
+                }
+            })
+        });
+    }
+}
+
+/// Called once in each process that makes requests.
+pub fn watch_exit(py: Python<'_>) -> PyResult<()> {
+    let hook = Bound::new(py, ExitHook { called: AtomicBool::new(false) })?;
+    py.import("atexit")?.call_method1("register", (hook,)).map(drop)
 }
 
 #[pyfunction]
 fn after_fork_in_child() {
     FORKS.fetch_add(1, Ordering::Relaxed);
-    // Only the thread that forked lives on, and it has the GIL.
+    // Only the thread that forked exists in the child, and it has the GIL.
     REENTERING.store(0, Ordering::SeqCst);
+    logging::after_fork_in_child();
 }
 
-/// Lets Python tell of its end and of forks.
-pub fn watch(module: &Bound<'_, PyModule>) -> PyResult<()> {
+/// Called once, when the module is imported.
+pub fn watch_forks(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
-    py.import("atexit")?.call_method1("register", (wrap_pyfunction!(at_exit, module)?,))?;
     let hooks = [("after_in_child", wrap_pyfunction!(after_fork_in_child, module)?)].into_py_dict(py)?;
     py.import("os")?.call_method("register_at_fork", (), Some(&hooks)).map(drop)
 }
