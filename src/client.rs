@@ -129,9 +129,42 @@ impl Drop for Unfinished<'_> {
 }
 
 /// OpenAI's clients wait half a second and double it, up to eight, or as long as they are asked to.
+/// They wait up to a quarter less, at random, so that many that failed together do not come again
+/// together.
 fn retry_delay(retries: u32, error: &Error) -> Duration {
     match error.retry_after() {
         Some(seconds) if seconds <= 60 => Duration::from_secs(seconds),
-        _ => Duration::from_millis(500 << retries.min(4)),
+        _ => Duration::from_millis(500 << retries.min(4)).mul_f64(1.0 - 0.25 * random()),
+    }
+}
+
+/// A number from 0 to 1.
+fn random() -> f64 {
+    f64::from(uuid::Uuid::new_v4().as_fields().0) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_wait_twice_as_long_each_time_and_up_to_a_quarter_less() {
+        let error = Error::new(crate::Kind::Connection, "lost");
+        let mut seen = std::collections::HashSet::new();
+        for (retries, most) in [(0, 500), (1, 1000), (2, 2000), (4, 8000), (9, 8000)] {
+            for _ in 0..50 {
+                let delay = retry_delay(retries, &error);
+                assert!(delay <= Duration::from_millis(most) && delay >= Duration::from_millis(most * 3 / 4));
+                seen.insert(delay);
+            }
+        }
+        assert!(seen.len() > 100, "the delays are not random");
+    }
+
+    #[test]
+    fn an_engine_that_says_when_is_asked_then() {
+        let error =
+            Error { detail: Some("Retry-After: 3".into()), ..Error::new(crate::Kind::Database, "busy") };
+        assert_eq!(retry_delay(0, &error), Duration::from_secs(3));
     }
 }

@@ -8,6 +8,7 @@
 //! * `request` and `options` are what a caller passes in.
 //! * `stream` is what a caller reads: rows, each with one chunk or several.
 //! * `database` is a pool of connections, and runs statements on them.
+//! * `database_url` finds the database in the arguments and the environment.
 //! * `dialect` finds out what a database speaks, and has the SQL for it: our extension's, or
 //!   PostgresML's.
 //!
@@ -15,6 +16,7 @@
 
 mod client;
 mod database;
+mod database_url;
 mod dialect;
 mod error;
 mod options;
@@ -25,6 +27,7 @@ mod stream;
 mod python;
 
 pub use client::Client;
+pub use database_url::DatabaseUrl;
 pub use error::{Error, Kind, Result};
 pub use options::{Options, Streaming};
 pub use request::{Request, Secret};

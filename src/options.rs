@@ -18,7 +18,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            max_connections: 100,
+            // Postgres allows 100 by default: two processes leave room for others.
+            max_connections: 40,
             connect_timeout: Duration::from_secs(10),
             acquire_timeout: Duration::from_secs(60),
             streaming: Streaming::Push,

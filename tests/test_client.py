@@ -153,3 +153,52 @@ def test_both_names_of_a_copy(database_url: str) -> None:
     for other in (client.copy(max_retries=7), client.with_options(max_retries=7)):
         assert (type(other), other.timeout, other.max_retries) == (pgml.OpenSourceAI, None, 7)
     assert client.copy(max_retries=None).max_retries == client.max_retries == 2
+
+
+@pytest.mark.parametrize(
+    "scheme", ["sqlite", "mysql", "redis", "mongodb+srv", "mysql+aiomysql", "mssql+pyodbc"]
+)
+@pytest.mark.parametrize("variable", ["DATABASE_URL", "PGML_DATABASE_URL", None])
+def test_the_url_of_another_database_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, variable: str | None
+) -> None:
+    url = f"{scheme}://user:hunter2@host/name"
+    if variable:
+        monkeypatch.setenv(variable, url)
+    with pytest.raises(pgml.APIConnectionError) as caught:
+        pgml.OpenSourceAI(None if variable else url)
+    assert f"{variable or 'database_url'}: " in str(caught.value)
+    assert scheme in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg", "psycopg2", "pg8000"])
+def test_sqlalchemys_urls_are_understood(database_url: str, model: str, driver: str) -> None:
+    url = database_url.replace("postgresql://", f"postgresql+{driver}://")
+    with pgml.OpenSourceAI(url) as client:
+        assert client.models.list().data[0].id == model
+
+
+@pytest.mark.parametrize(
+    "setting", ["max_connections", "max_retries", "connect_timeout", "acquire_timeout", "timeout"]
+)
+@pytest.mark.parametrize("value", [-1, -(10**400), 10**400, 2**64, float("nan"), "1", True, [1]])
+def test_settings_that_cannot_be_are_named(setting: str, value: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match=f"^{setting}: must be"):
+        pgml.OpenSourceAI("postgresql://app@host/db", **{setting: value})
+
+
+def test_the_local_instance_can_be_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGML_LOCAL", "0")
+    with pytest.raises(pgml.APIConnectionError, match="PGML_LOCAL=0"):
+        pgml.OpenSourceAI()
+
+
+def test_the_local_instance_is_named_in_a_warning_once(
+    instance: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PGML_HOME", str(instance.home))
+    clients = [pgml.OpenSourceAI() for _ in range(3)]
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len([text for text in warnings if instance.url in text]) <= 1
+    assert len({repr(client) for client in clients}) == 1

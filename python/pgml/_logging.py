@@ -20,5 +20,7 @@ def _run() -> None:
         level, message = next_log_record()
         try:
             logger.log(level, "%s", message)
-        except BaseException:  # A filter's or a handler's: the next record may fare better.
-            sys.excepthook(*sys.exc_info())
+        except (
+            BaseException
+        ) as error:  # A filter's or a handler's: the next record may fare better.
+            sys.excepthook(type(error), error, error.__traceback__)

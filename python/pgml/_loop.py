@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from asyncio import AbstractEventLoop, get_running_loop
 from typing import TYPE_CHECKING, Any
@@ -96,10 +97,8 @@ def _no_loop() -> RuntimeError:
     if "sniffio" in sys.modules:
         from sniffio import AsyncLibraryNotFoundError, current_async_library
 
-        try:
+        with contextlib.suppress(AsyncLibraryNotFoundError):
             name = f"this is {current_async_library()}"
-        except AsyncLibraryNotFoundError:
-            pass
     return RuntimeError(
         f"pgml's asynchronous calls need an event loop of asyncio or trio, and {name}; "
         "the synchronous OpenSourceAI works in any thread"

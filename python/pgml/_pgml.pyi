@@ -13,12 +13,16 @@ __all__ = [
     "LoopWaker",
     "PendingResult",
     "__version__",
+    "find_database_url",
     "next_log_record",
+    "whole_number",
 ]
 
 PARAMETERS: dict[str, str]
 __version__: str
 
+def find_database_url(argument: str | None) -> str | None: ...
+def whole_number(name: str, value: object, least: int, most: int) -> int: ...
 def next_log_record() -> tuple[int, str]: ...
 
 @final

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from copy import copy
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from pgml._pgml import Client
+from pgml._pgml import Client, find_database_url
 from pgml.async_resources import AsyncBeta, AsyncChat, AsyncTextCompletions
 from pgml.errors import APIConnectionError
 from pgml.models import AsyncModels, Models
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pgml.types import Message, Model, Parameters
 
 _Self = TypeVar("_Self", bound="_Base")
+_log = logging.getLogger("pgml")
 
 
 class _Base:
@@ -37,7 +39,7 @@ class _Base:
         *,
         timeout: float | TimeoutLike | None = 600.0,
         max_retries: int = 2,
-        max_connections: int = 100,
+        max_connections: int = 40,
         connect_timeout: float = 10.0,
         acquire_timeout: float = 60.0,
         streaming: Literal["push", "cursor"] = "push",
@@ -125,7 +127,7 @@ class OpenSourceAI(_Base):
             connection, an engine that is overloaded or fails), as long as nothing of it has come.
             Default 2, half a second and then a second apart, as in the openai package.
         max_connections: The most connections open at a time; each completion holds one until it
-            ends. Default 100, which is also what Postgres allows by default.
+            ends. Default 40: a Postgres allows 100 by default, to all of its clients together.
         connect_timeout: Seconds that a connection attempt may take. Default 10.
         acquire_timeout: Seconds that a completion may wait for a connection while all are in use.
             Default 60.
@@ -133,8 +135,10 @@ class OpenSourceAI(_Base):
             fetched, for poolers (pgcat, PgDog) that hold rows back. Default ``"push"``.
 
     Raises:
-        APIConnectionError: There is no database URL and no local instance, or it is no URL.
+        APIConnectionError: There is no database URL and no local instance, or the URL is that of
+            another kind of database, or not valid; the message says where it was set.
         ValueError: A setting is out of its range; the message names it.
+        TypeError: A setting is of another type; the message names it.
 
     """
 
@@ -338,17 +342,34 @@ class AsyncOpenSourceAI(_Base):
 
 def _resolve(database_url: str | None) -> str:
     """Choose the database: the argument, the environment, or the local instance."""
-    url = database_url or os.environ.get("DATABASE_URL") or os.environ.get("PGML_DATABASE_URL")
+    url = find_database_url(database_url)
     if url:
         return url
     from pgml import local
 
+    if os.environ.get("PGML_LOCAL") == "0":
+        raise APIConnectionError(
+            "no database to ask, and PGML_LOCAL=0 forbids the local instance",
+            hint="Pass database_url, or set DATABASE_URL or PGML_DATABASE_URL.",
+        )
     if local.is_installed():
-        return local.start(_show_progress if sys.stderr.isatty() else None)
+        url = local.start(_show_progress if sys.stderr.isatty() else None)
+        _tell_once(url)
+        return url
     raise APIConnectionError(
         "no database to ask",
         hint="Pass database_url, set DATABASE_URL or PGML_DATABASE_URL, "
         "or install the local instance: pip install 'pgml[local]'.",
+    )
+
+
+@cache
+def _tell_once(url: str) -> None:
+    """Log that the local instance is asked: in production that is seldom meant."""
+    _log.warning(
+        "no database_url, DATABASE_URL or PGML_DATABASE_URL: the local instance at %s is used "
+        "(PGML_LOCAL=0 forbids that)",
+        url,
     )
 
 

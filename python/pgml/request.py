@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar, cast
 
+from pgml._pgml import whole_number
 from pgml.types import NOT_GIVEN, NotGiven, Parameters
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ DEFAULT_TEMPERATURE = float("0.8")
 _FURTHER_PARAMETERS = frozenset(Parameters.__annotations__)
 _HEADERS = frozenset({"x-request-id", "traceparent", "tracestate", "baggage"})
 # A year. The Rust client wants a number.
+_MOST_RETRIES = 1000
+_FOREVER = 1e18
 _NO_LIMIT = 365 * 24 * 60 * 60.0
 
 
@@ -35,7 +38,9 @@ class Caller:
     ) -> None:
         self.client = client
         self.timeout = timeout
-        self.max_retries = max_retries
+        self.max_retries = whole_number("max_retries", max_retries, 0, _MOST_RETRIES)
+        # Said now, not at the first call.
+        self.seconds()
 
     def seconds(self, timeout: float | TimeoutLike | NotGiven | None = NOT_GIVEN) -> float:
         """Return the timeout of a call: its own, or else the client's."""
@@ -46,8 +51,11 @@ class Caller:
             seconds = seconds.read
         if seconds is None:
             return _NO_LIMIT
-        if isinstance(seconds, (int, float)):
-            return seconds
+        if isinstance(seconds, (int, float)) and not isinstance(seconds, bool):
+            # 0 < seconds is false for NaN, too.
+            if 0 < seconds < _FOREVER:
+                return float(seconds)
+            raise ValueError(f"timeout: must be a number of seconds above 0, not {seconds}")
         raise TypeError(
             f"timeout: must be a number of seconds, a Timeout or None, not {seconds!r}: "
             "connect_timeout and acquire_timeout are arguments of the client"

@@ -18,6 +18,36 @@ use crate::options::Streaming;
 use crate::request::Request;
 use crate::stream::RowSender;
 
+/// Client and extension fit if they have the same major version.
+fn check_version(extension: Option<&str>, database: &str) -> Result<()> {
+    let client = env!("CARGO_PKG_VERSION");
+    let major = |version: &str| version.split('.').next().and_then(|number| number.parse::<u32>().ok());
+    // Functions without an extension around them are somebody's own arrangement.
+    let Some((extension, theirs)) = extension.and_then(|version| Some((version, major(version)?))) else {
+        return Ok(());
+    };
+    let ours = major(client).unwrap_or_default();
+    if theirs == ours {
+        return Ok(());
+    }
+    let (relation, hint) = if theirs < ours {
+        (
+            "too old for",
+            "Install the new version's files on the server, then run ALTER EXTENSION pgml UPDATE; in this database.",
+        )
+    } else {
+        ("too new for", "Upgrade the client: pip install --upgrade pgml.")
+    };
+    Err(Error::new(
+        Kind::Database,
+        format!(
+            "the extension pgml {extension} in {database} is {relation} this client, which is pgml {client}"
+        ),
+    )
+    .sqlstate(sqlstate::FEATURE_NOT_SUPPORTED)
+    .hint(hint))
+}
+
 /// What a database offers for completions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
@@ -36,7 +66,11 @@ impl Dialect {
             .map_err(|error| error.context(database.describe()))?;
         let (native, postgresml, present) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         match (native, postgresml, present) {
-            (true, _, _) => Ok(Dialect::Native),
+            (true, _, _) => {
+                let extension: Option<String> = row.try_get(3)?;
+                check_version(extension.as_deref(), database.describe())?;
+                Ok(Dialect::Native)
+            }
             (false, true, _) => Ok(Dialect::PostgresMl),
             (false, false, true) => Err(Error::new(
                 Kind::Database,
@@ -80,5 +114,23 @@ impl Dialect {
             Dialect::PostgresMl => Err(Error::new(Kind::Database, "PostgresML keeps no list of models")
                 .sqlstate(sqlstate::FEATURE_NOT_SUPPORTED)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_fit_by_their_first_number() {
+        let ours: u32 = env!("CARGO_PKG_VERSION").split('.').next().unwrap().parse().unwrap();
+        check_version(None, "db").unwrap();
+        check_version(Some(&format!("{ours}.7.1")), "db").unwrap();
+        let old = check_version(Some("2.0.0"), "db").unwrap_err();
+        assert!(old.message.contains("2.0.0 in db is too old"), "{old}");
+        assert!(old.hint.unwrap().contains("ALTER EXTENSION pgml UPDATE"));
+        let new = check_version(Some(&format!("{}.0.0", ours + 1)), "db").unwrap_err();
+        assert!(new.message.contains("too new"), "{new}");
+        assert!(new.hint.unwrap().contains("pip install"));
     }
 }

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt};
 
 use super::coroutine::{Awaited, PendingResult};
 use super::errors::raise;
@@ -18,7 +18,7 @@ use super::request;
 use super::runtime;
 use super::stream::ChatCompletionStream;
 use super::wait::{block_on, lock};
-use crate::{Client as Core, Options, Request, Streaming};
+use crate::{Client as Core, DatabaseUrl, Options, Request, Streaming};
 
 /// Requests to one database. `pgml.OpenSourceAI` is its public face.
 #[pyclass(frozen, module = "pgml._pgml")]
@@ -80,14 +80,11 @@ impl Client {
     fn new(
         py: Python<'_>,
         database_url: String,
-        max_connections: usize,
-        connect_timeout: f64,
-        acquire_timeout: f64,
+        max_connections: &Bound<'_, PyAny>,
+        connect_timeout: &Bound<'_, PyAny>,
+        acquire_timeout: &Bound<'_, PyAny>,
         streaming: &str,
     ) -> PyResult<Client> {
-        if max_connections == 0 {
-            return Err(PyValueError::new_err("max_connections: must be at least 1"));
-        }
         let streaming = match streaming {
             "push" => Streaming::Push,
             "cursor" => Streaming::Cursor,
@@ -98,9 +95,9 @@ impl Client {
             }
         };
         let options = Options {
-            max_connections,
-            connect_timeout: seconds("connect_timeout", connect_timeout)?,
-            acquire_timeout: seconds("acquire_timeout", acquire_timeout)?,
+            max_connections: whole_number("max_connections", max_connections, 1, MAX_CONNECTIONS)? as usize,
+            connect_timeout: seconds_of("connect_timeout", connect_timeout)?,
+            acquire_timeout: seconds_of("acquire_timeout", acquire_timeout)?,
             streaming,
         };
         let core = Core::new(&database_url, options.clone()).map_err(|error| raise(py, error))?;
@@ -192,6 +189,40 @@ impl Client {
 
 fn request(parameters: &Bound<'_, PyDict>, timeout: f64, max_retries: u32) -> PyResult<Request> {
     Ok(Request { timeout: seconds("timeout", timeout)?, max_retries, ..request::read(parameters)? })
+}
+
+/// As many as a Postgres can have (its `max_connections`).
+const MAX_CONNECTIONS: u32 = 262_143;
+
+/// Where the database is: the URL and what said it. `None`: neither the argument nor the environment.
+#[pyfunction]
+pub fn find_database_url(py: Python<'_>, argument: Option<&str>) -> PyResult<Option<String>> {
+    let found = DatabaseUrl::find(argument).map_err(|error| raise(py, error))?;
+    Ok(found.map(|found| found.url))
+}
+
+/// A setting that is a whole number within limits.
+#[pyfunction]
+pub fn whole_number(name: &str, value: &Bound<'_, PyAny>, least: u32, most: u32) -> PyResult<u32> {
+    if !value.is_instance_of::<PyInt>() || value.is_instance_of::<PyBool>() {
+        let kind = value.get_type().name()?;
+        return Err(PyTypeError::new_err(format!("{name}: must be a whole number, but is of type {kind}")));
+    }
+    value.extract::<u32>().ok().filter(|number| (least..=most).contains(number)).ok_or_else(|| {
+        PyValueError::new_err(format!("{name}: must be a whole number from {least} to {most}"))
+    })
+}
+
+fn seconds_of(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    let is_number = value.is_instance_of::<PyInt>() || value.is_instance_of::<PyFloat>();
+    if !is_number || value.is_instance_of::<PyBool>() {
+        let kind = value.get_type().name()?;
+        return Err(PyTypeError::new_err(format!(
+            "{name}: must be a number of seconds, but is of type {kind}"
+        )));
+    }
+    // A whole number may be larger than any float.
+    seconds(name, value.extract().unwrap_or(f64::INFINITY))
 }
 
 fn seconds(name: &str, value: f64) -> PyResult<Duration> {

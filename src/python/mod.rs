@@ -31,7 +31,7 @@ mod wait;
 #[pymodule(gil_used = false)]
 mod _pgml {
     #[pymodule_export]
-    use super::client::Client;
+    use super::client::{Client, find_database_url, whole_number};
     #[pymodule_export]
     use super::coroutine::PendingResult;
     #[pymodule_export]
