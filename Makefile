@@ -171,7 +171,7 @@ lint: develop ## Check form, types, layout, scripts, spelling, workflows and the
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright
-	$(BIN)/python -m mypy.stubtest pgml --allowlist tests/stubtest-allowlist
+	$(BIN)/python -m mypy.stubtest pgml --mypy-config-file pyproject.toml --allowlist tests/stubtest-allowlist
 	$(BIN)/shellcheck --severity=warning $(SCRIPTS)
 	$(BIN)/codespell
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows $(wildcard .github/workflows/*.yml)

@@ -4,7 +4,7 @@
 >>> client = pgml.OpenSourceAI()
 """
 
-import pgml._interpreter  # noqa: F401 - it checks  # isort: split
+import pgml._interpreter  # noqa: F401 - it checks  # pyright: ignore  # isort: split
 from pgml._pgml import AsyncChatCompletionStream, ChatCompletionStream, __version__
 from pgml.client import AsyncOpenSourceAI, OpenSourceAI
 from pgml.errors import (

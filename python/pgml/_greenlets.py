@@ -1,4 +1,4 @@
-# pyright: basic, reportMissingImports=false, reportMissingModuleSource=false, reportArgumentType=false
+# pyright: basic, reportOptionalMemberAccess=false, reportMissingImports=false, reportMissingModuleSource=false, reportArgumentType=false
 # (gevent and eventlet have no types, and need not be installed.)
 """Greenlets: how a synchronous call lets others run while it waits, under gevent and eventlet."""
 

@@ -20,7 +20,6 @@ def _run() -> None:
         level, message = next_log_record()
         try:
             logger.log(level, "%s", message)
-        except (
-            BaseException
-        ) as error:  # A filter's or a handler's: the next record may fare better.
+        except BaseException as error:
+            # A filter's or a handler's: the next record may fare better.
             sys.excepthook(type(error), error, error.__traceback__)

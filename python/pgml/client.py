@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from copy import copy
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pgml._pgml import Client, find_database_url
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _Self = TypeVar("_Self", bound="_Base")
 _log = logging.getLogger("pgml")
+# The local instances that have been named in a warning.
+_told: set[str] = set()
 
 
 class _Base:
@@ -363,9 +365,11 @@ def _resolve(database_url: str | None) -> str:
     )
 
 
-@cache
 def _tell_once(url: str) -> None:
     """Log that the local instance is asked: in production that is seldom meant."""
+    if url in _told:
+        return
+    _told.add(url)
     _log.warning(
         "no database_url, DATABASE_URL or PGML_DATABASE_URL: the local instance at %s is used "
         "(PGML_LOCAL=0 forbids that)",
