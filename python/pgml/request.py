@@ -128,7 +128,12 @@ def _headers(given: Any) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise TypeError(f"extra_headers: must be a mapping, but is a {type(given).__name__}")
     headers = cast("Mapping[str, Any]", given)
-    headers = {name: value for name, value in headers.items() if is_given(value)}
+    # What names the calling program to an HTTP server has nobody to tell it to.
+    headers = {
+        name: value
+        for name, value in headers.items()
+        if is_given(value) and not name.lower().startswith(("user-agent", "x-stainless-"))
+    }
     for name in headers:
         if name.lower() not in _HEADERS:
             raise TypeError(
