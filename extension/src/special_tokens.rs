@@ -74,7 +74,8 @@ fn ask(engine: &Engine, exchange: Exchange) -> Result<Option<Value>> {
         wait.set_writable(0, connection.has_to_send());
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() || !wait.wait(left, &engine.request_id) {
-            return Ok(None);
+            // Without them the prompt would be another, and nobody would know.
+            return Err(engine.did_not_answer("the chat template needs the model's special tokens"));
         }
     }
 }

@@ -18,7 +18,7 @@
 //!   tool calls), `tool_call` (a text that has to be one), `logprobs` and `usage`.
 //! * `merge`: the rules by which pieces become a message.
 //! * [`reply`]: the chunks and completions that a caller gets; [`resources`]: what a request cost.
-//! * [`template`]: a Jinja chat template applied to messages.
+//! * [`template`]: a Jinja chat template applied to messages; `python_json`: its JSON.
 
 pub mod error;
 pub mod headers;
@@ -45,6 +45,8 @@ pub mod exchange;
 mod logprobs;
 #[cfg(feature = "engine")]
 mod merge;
+#[cfg(feature = "engine")]
+mod python_json;
 #[cfg(feature = "engine")]
 mod raw;
 #[cfg(feature = "engine")]

@@ -5,16 +5,22 @@
 //! which reaches no file and no network, and it gets a bounded amount of work. That bound is not
 //! tight (values may nest without end), so the extension runs it in a process of its own.
 
+use std::borrow::Cow;
+
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, Value};
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use serde_json::Map;
 
 use crate::error::{Error, Kind, Result};
+use crate::python_json::{Style, dumps};
 
 /// The work that a template may do, in minijinja's instructions. The longest template known to us
 /// needs some hundred for each message, so this serves conversations of thousands.
 const FUEL: u64 = 2_000_000;
+
+/// The most blanks that `tojson` indents by.
+const MAX_INDENT: usize = 16;
 
 /// The characters of a template's own error that are told.
 const MAX_PROBLEM: usize = 500;
@@ -61,7 +67,7 @@ pub fn render(
     context.extend(variables);
     context.insert("messages".into(), messages.clone());
     environment
-        .template_from_named_str("chat_template", template)
+        .template_from_named_str("chat_template", &without_generation_tags(template))
         .and_then(|template| template.render(Value::from(Serde(context))))
         .map_err(template_error)
 }
@@ -90,56 +96,58 @@ fn template_error(error: minijinja::Error) -> Error {
     }
 }
 
-/// `tojson` as transformers has it: minijinja's own escapes `<` and `>` for HTML.
-fn tojson(value: Value, indent: Option<usize>, options: Kwargs) -> Result<String, minijinja::Error> {
-    let indent = options.get::<Option<usize>>("indent")?.or(indent);
-    // transformers also takes these; they concern Python's json module only.
-    for ignored in ["ensure_ascii", "separators", "sort_keys"] {
-        let _ = options.get::<Option<Value>>(ignored)?;
-    }
+/// `tojson` as transformers has it: Python's `json.dumps`. minijinja's own escapes for HTML.
+fn tojson(value: Value, ensure_ascii: Option<bool>, options: Kwargs) -> Result<String, minijinja::Error> {
+    let ensure_ascii = options.get::<Option<bool>>("ensure_ascii")?.or(ensure_ascii).unwrap_or(false);
+    let indent = options.get::<Option<Value>>("indent")?.filter(|indent| !indent.is_none());
+    let separators = options.get::<Option<Value>>("separators")?.filter(|pair| !pair.is_none());
+    let sort_keys = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     options.assert_all_used()?;
-    let failed =
-        |error: serde_json::Error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string());
-    let mut text = Vec::new();
-    match indent {
-        None => {
-            // Python's json.dumps puts a space behind `,` and `:`; models were trained on that.
-            let mut serializer = serde_json::Serializer::with_formatter(&mut text, PythonFormatter);
-            serde::Serialize::serialize(&value, &mut serializer).map_err(failed)?;
+    let indent = match indent {
+        None => None,
+        Some(text) if text.as_str().is_some() => text.as_str().map(str::to_owned),
+        Some(count) => Some(" ".repeat(usize::try_from(count)?.min(MAX_INDENT))),
+    };
+    let separators = match separators {
+        None => None,
+        Some(pair) => {
+            let texts: Vec<String> = pair.try_iter()?.map(|text| text.to_string()).collect();
+            let [item, key] = <[String; 2]>::try_from(texts).map_err(|_| {
+                minijinja::Error::new(ErrorKind::InvalidOperation, "separators must be a pair of texts")
+            })?;
+            Some((item, key))
         }
-        Some(indent) => {
-            let spaces = " ".repeat(indent.min(16));
-            let formatter = serde_json::ser::PrettyFormatter::with_indent(spaces.as_bytes());
-            let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
-            serde::Serialize::serialize(&value, &mut serializer).map_err(failed)?;
-        }
-    }
-    String::from_utf8(text)
-        .map_err(|error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string()))
+    };
+    let json = serde_json::to_value(&value)
+        .map_err(|error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string()))?;
+    Ok(dumps(&json, &Style { ensure_ascii, sort_keys, ..Style::new(indent, separators) }))
 }
 
-struct PythonFormatter;
-
-impl serde_json::ser::Formatter for PythonFormatter {
-    fn begin_array_value<W: ?Sized + std::io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> std::io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
+/// transformers' tag `{% generation %}` marks what an assistant said, for training. Its body is
+/// rendered as it is, for which minijinja has `if`.
+fn without_generation_tags(template: &str) -> Cow<'_, str> {
+    if !template.contains("generation") {
+        return template.into();
     }
-
-    fn begin_object_key<W: ?Sized + std::io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> std::io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
+    let mut result = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some(start) = rest.find("{%") {
+        let Some(length) = rest[start..].find("%}") else { break };
+        let tag = &rest[start + 2..start + length];
+        result.push_str(&rest[..start]);
+        let name = tag.trim_matches(['-', '+', ' ', '\n', '\t']);
+        let replaced = match name {
+            "generation" => tag.replace("generation", "if true"),
+            "endgeneration" => tag.replace("endgeneration", "endif"),
+            _ => tag.to_owned(),
+        };
+        result.push_str("{%");
+        result.push_str(&replaced);
+        result.push_str("%}");
+        rest = &rest[start + length + 2..];
     }
-
-    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
-        writer.write_all(b": ")
-    }
+    result.push_str(rest);
+    result.into()
 }
 
 fn strftime_now(format: String) -> Result<String, minijinja::Error> {
