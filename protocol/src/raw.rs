@@ -65,6 +65,17 @@ fn is_too_deep(raw: &str) -> bool {
     deepest > MAX_DEPTH
 }
 
+/// Writes a name as JSON, in quotes. Nearly all names are letters, which need no escapes.
+pub(crate) fn push_name(text: &mut String, name: &str) {
+    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        text.push('"');
+        text.push_str(name);
+        text.push('"');
+    } else {
+        text.push_str(&json(name));
+    }
+}
+
 /// Writes a value as JSON.
 pub(crate) fn json(value: &(impl Serialize + ?Sized)) -> String {
     // Strings, numbers, lists and maps of those: there is nothing in them that JSON cannot say.

@@ -1,5 +1,6 @@
 //! A streamed reply.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt::Write;
 
@@ -7,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::chunk::{EngineChunk, Fields};
 use crate::error::Result;
-use crate::raw::{is_empty, json, passed, value};
+use crate::raw::{is_empty, json, passed, push_name, value};
 use crate::reply::{Head, Progress, Reply, Wanted};
 use crate::resources::{self, Measured};
 
@@ -36,6 +37,8 @@ pub struct ChunkStream {
     last: Vec<Option<(String, String)>>,
     /// The fields of the delta that is being made.
     delta: String,
+    /// How the choices begin, up to their deltas.
+    beginnings: Vec<String>,
     /// What the engine reported of the request's cost, beside its chunks.
     reported: Map<String, Value>,
 }
@@ -56,6 +59,7 @@ impl ChunkStream {
             waiting: String::new(),
             last: vec![None; n],
             delta: String::new(),
+            beginnings: (0..n).map(|index| format!("{{\"index\":{index},\"delta\":{{")).collect(),
             reported: Map::new(),
         }
     }
@@ -77,7 +81,7 @@ impl ChunkStream {
 
     fn take(&mut self, end: usize) -> String {
         let others = self.others.front().map_or("", |(_, others)| others);
-        let chunk = format!("{}{others}\"choices\":[{}]}}", self.opening, &self.ready[self.taken..end]);
+        let chunk = [&self.opening, others, "\"choices\":[", &self.ready[self.taken..end], "]}"].concat();
         self.taken = end + 1;
         if self.ends.is_empty() {
             self.ready.clear();
@@ -177,7 +181,7 @@ impl Reply for ChunkStream {
                 if !delta.is_empty() {
                     delta.push(',');
                 }
-                delta.push_str(&json(name));
+                push_name(delta, name);
                 delta.push(':');
                 delta.push_str(value);
             })?;
@@ -189,7 +193,8 @@ impl Reply for ChunkStream {
             if !said && logprobs.is_none() && !is_last && !adds {
                 continue;
             }
-            let finish_reason = if is_last { json(&assembler.finish_reason()) } else { "null".into() };
+            let finish_reason =
+                if is_last { Cow::from(json(&assembler.finish_reason())) } else { Cow::from("null") };
             self.release(index);
             let first = !self.opened[index];
             if first {
@@ -203,14 +208,20 @@ impl Reply for ChunkStream {
                 self.begin();
             }
             let start = self.ready.len();
-            let _ = write!(self.ready, "{{\"index\":{index},\"delta\":{{");
+            self.ready.push_str(&self.beginnings[index]);
             if first {
                 self.ready.push_str("\"role\":\"assistant\"");
                 self.ready.push_str(if self.delta.is_empty() { "" } else { "," });
             }
-            self.ready.push_str(&self.delta);
-            let logprobs = logprobs.as_deref().unwrap_or("null");
-            let _ = write!(self.ready, "}},\"logprobs\":{logprobs},\"finish_reason\":{finish_reason}");
+            for part in [
+                &self.delta,
+                "},\"logprobs\":",
+                logprobs.as_deref().unwrap_or("null"),
+                ",\"finish_reason\":",
+                &finish_reason,
+            ] {
+                self.ready.push_str(part);
+            }
             for (name, value) in choice.others.iter() {
                 let _ = write!(self.ready, ",{}:{}", json(name), passed(value.get()));
             }
