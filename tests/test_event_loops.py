@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import subprocess
 import sys
 import textwrap
+import threading
 import weakref
 from typing import Any
 
@@ -157,18 +159,21 @@ GREENLETS = """
             "scripted", [{{"role": "user", "content": "first"}}]
         ):
             seen.append(chunk.choices[0].delta.content)
+            if seen == ["a"]:
+                others.append(spawn(other))
 
+    others = []
     {run}
     print(seen)
 """
 LIBRARIES = {
     "gevent": (
         "from gevent import monkey; monkey.patch_all()",
-        "gevent.joinall([gevent.spawn(stream), gevent.spawn(other)], raise_error=True)",
+        "spawn = gevent.spawn; spawn(stream).get(); others[0].get()",
     ),
     "eventlet": (
         "eventlet.monkey_patch()",
-        "threads = [eventlet.spawn(stream), eventlet.spawn(other)]; [t.wait() for t in threads]",
+        "spawn = eventlet.spawn; spawn(stream).wait(); others[0].wait()",
     ),
 }
 
@@ -213,3 +218,80 @@ def test_a_sub_interpreter_is_refused() -> None:
     """)
     assert "main interpreter only" in done.stdout + done.stderr
     assert done.returncode == 0, done.stderr
+
+
+def test_a_slow_log_handler_holds_up_no_stream(client: pgml.OpenSourceAI, engine: Engine) -> None:
+    ended = threading.Event()
+    handled = threading.Event()
+
+    class Slow(logging.Handler):
+        def emit(self, _: logging.LogRecord) -> None:
+            ended.wait(PATIENCE)
+            handled.set()
+
+    logger = logging.getLogger("pgml")
+    handler = Slow()
+    logger.addHandler(handler)
+    level = logger.level
+    logger.setLevel(logging.DEBUG)
+    try:
+        engine.expect(answer(*WORDS))
+        assert said(list(client.chat_completions_create_stream("scripted", QUESTION))) == "abc"
+        ended.set()
+        assert handled.wait(PATIENCE)
+    finally:
+        ended.set()
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+
+
+def test_a_closed_client_stays_closed_over_a_fork(database_url: str) -> None:
+    done = run(
+        """
+        import os, sys, warnings
+        import pgml
+
+        warnings.simplefilter("ignore")  # of threads, which pgml's fork handlers know of
+        client = pgml.OpenSourceAI(sys.argv[1])
+        client.close()
+        child = os.fork()
+        if child == 0:
+            try:
+                client.chat_completions_create("m", [{"role": "user", "content": "hi"}])
+            except pgml.APIConnectionError as error:
+                print(client.is_closed(), error)
+            sys.stdout.flush()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        """,
+        database_url,
+    )
+    assert done.stdout.startswith("True"), done.stderr
+    assert "closed" in done.stdout
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "WARNING"])
+def test_the_interpreter_ends_with_a_stream_open(
+    database_url: str, engine: Engine, level: str
+) -> None:
+    exchange = engine.expect(head(), chunk("a"), HANG)
+    done = run(
+        """
+        import atexit, logging, sys
+        # Runs last, when pgml has stopped.
+        atexit.register(lambda: print("last", flush=True))
+        logging.basicConfig(level=sys.argv[2])
+        import pgml
+
+        client = pgml.OpenSourceAI(sys.argv[1])
+        stream = client.chat_completions_create_stream(
+            "scripted", [{"role": "user", "content": "hi"}]
+        )
+        print(next(stream).choices[0].delta.content)
+        """,
+        database_url,
+        level,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["a", "last"]
+    exchange.wait_gone()
