@@ -1,4 +1,4 @@
-"""What a request uses of a GPU. In place of one there is a library with NVML's interface: nvml.c."""
+"""What a request uses of a GPU. In its place: a library with NVML's interface: nvml.c."""
 
 from __future__ import annotations
 
