@@ -21,6 +21,7 @@ from engine import PATIENCE, chunk, ending
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # as uvicorn, and so vLLM, does
     server: HttpEngine
 
     def setup(self) -> None:

@@ -201,7 +201,10 @@ fn tunnel(mut socket: &Socket, engine: &Engine, deadline: Instant) -> Result<()>
 /// peer that accepts and then says nothing is found out as one that does not answer.
 fn secure(socket: Socket, engine: &Engine, deadline: Instant) -> Result<Transport> {
     if !engine.is_https() {
-        return Ok(Transport::Plain(socket));
+        return Ok(match engine.options.unix_socket {
+            Some(_) => Transport::Unix(socket),
+            None => Transport::Tcp(socket),
+        });
     }
     let name = ServerName::try_from(engine.host().to_owned()).map_err(|_| {
         Error::new(Kind::CannotConnect, format!("{}: TLS cannot check the name of its host", engine.label()))

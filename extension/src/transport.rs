@@ -7,14 +7,15 @@ use rustls::ClientConnection;
 use socket2::Socket;
 
 pub enum Transport {
-    Plain(Socket),
+    Unix(Socket),
+    Tcp(Socket),
     Tls(Box<rustls::StreamOwned<ClientConnection, Socket>>),
 }
 
 impl Transport {
     pub fn socket(&self) -> RawFd {
         match self {
-            Transport::Plain(socket) => socket.as_raw_fd(),
+            Transport::Unix(socket) | Transport::Tcp(socket) => socket.as_raw_fd(),
             Transport::Tls(stream) => stream.sock.as_raw_fd(),
         }
     }
@@ -27,7 +28,7 @@ impl Transport {
     /// Sends what the socket takes: `None` when it takes nothing now.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<Option<usize>> {
         would_block(match self {
-            Transport::Plain(socket) => socket.write(bytes),
+            Transport::Unix(socket) | Transport::Tcp(socket) => socket.write(bytes),
             Transport::Tls(stream) => stream.write(bytes).and_then(|count| match stream.flush() {
                 Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
                 _ => Ok(count),
@@ -37,10 +38,24 @@ impl Transport {
 
     /// Receives what is there: `None` when nothing is, 0 when the peer has closed.
     pub fn read(&mut self, bytes: &mut [u8]) -> io::Result<Option<usize>> {
-        would_block(match self {
-            Transport::Plain(socket) => socket.read(bytes),
+        let received = would_block(match self {
+            Transport::Unix(socket) | Transport::Tcp(socket) => socket.read(bytes),
             Transport::Tls(stream) => stream.read(bytes),
-        })
+        });
+        if let (Ok(Some(1..)), Some(socket)) = (&received, self.tcp()) {
+            // An engine that does not set TCP_NODELAY sends its next small piece when this one has
+            // been acknowledged, which Linux may put off by 40 ms. The kernel forgets the setting.
+            let _ = socket.set_tcp_quickack(true);
+        }
+        received
+    }
+
+    fn tcp(&self) -> Option<&Socket> {
+        match self {
+            Transport::Unix(_) => None,
+            Transport::Tcp(socket) => Some(socket),
+            Transport::Tls(stream) => Some(&stream.sock),
+        }
     }
 }
 
