@@ -68,7 +68,7 @@ impl Client {
 
     /// Both verbs: rows, of which an unstreamed completion has one. Must be called inside a tokio
     /// runtime, on which the request then runs.
-    pub(crate) fn start(&self, request: Request, stream: bool) -> ChatStream {
+    pub fn start(&self, request: Request, stream: bool) -> ChatStream {
         let shared = self.shared.clone();
         ChatStream::spawn(move |rows| async move {
             let guard = Unfinished(&request.id);

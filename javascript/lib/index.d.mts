@@ -1,0 +1,2 @@
+export * from "./index.js";
+export { OpenSourceAI as default } from "./index.js";
