@@ -34,7 +34,7 @@ PGBOUNCER := target/pgbouncer
 BUNDLED := python/pgml/local/extension
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bundle wheel wheels sdist docs develop run test test-rust test-sql test-postgres test-python test-tools test-wheel lint bench \
+.PHONY: javascript test-javascript javascript-tests help setup bundle wheel wheels sdist docs develop run test test-rust test-sql test-postgres test-python test-tools test-wheel lint bench \
     setup-pgbouncer soak soak-python soak-fuzz soak-memory install-extension clean
 
 help: ## Show this list
@@ -92,7 +92,26 @@ run: develop ## Build, start the local instance, and stream an answer to the spe
 	    --system 'You are a friendly chatbot who always responds in the style of a pirate' \
 	    'How many helicopters can a human eat in one sitting?'
 
-test: lint test-rust test-sql test-postgres test-wheel test-python test-tools ## Build and run every test
+# The npm package. Node and npm are needed for this target and for test-javascript only.
+javascript: setup ## Build the npm package's native part into javascript/lib (needs Node 18 and npm)
+	@command -v node npm >/dev/null || { echo "Node and npm are missing: apt-get install nodejs npm"; exit 1; }
+	PATH="$(abspath $(BIN)):$$PATH" $(CARGO) zigbuild --release --locked -p pgml-javascript \
+	    --target $(TARGET).$(GLIBC) --target-dir target/javascript
+	install -m 755 target/javascript/$(TARGET)/release/libpgml_javascript.so \
+	    javascript/lib/pgml.linux-$(if $(filter x86_64,$(shell uname -m)),x64,arm64)-gnu.node
+	cd javascript && npm ci --silent --no-audit --no-fund
+
+# Where there is no Node, everything else is tested all the same; CI has it.
+test-javascript: develop
+	@if command -v node npm >/dev/null; then $(MAKE) javascript javascript-tests; \
+	elif test -n "$$CI"; then echo "Node and npm are missing: CI tests JavaScript"; exit 1; \
+	else echo "JavaScript was left out: Node and npm are not installed"; fi
+
+javascript-tests:
+	cd javascript && npx tsc --project test && npx attw --pack . --quiet
+	$(BIN)/pytest -q tests/test_javascript.py
+
+test: lint test-rust test-sql test-postgres test-wheel test-javascript test-python test-tools ## Build and run every test
 
 test-rust: setup
 	$(CARGO) test --locked -p pgml -p pgml-protocol --features pgml-protocol/engine
@@ -175,6 +194,7 @@ lint: develop ## Check form, types, layout, scripts, spelling, workflows and the
 	PYO3_PYTHON="$(abspath $(BIN)/python)" $(CARGO) clippy --locked -p pgml --all-targets --features python -- -D warnings
 	$(CARGO) clippy --locked -p pgml-protocol --all-targets --features engine -- -D warnings
 	$(EXTENSION_ENV) $(CARGO) clippy $(EXTENSION) -- -D warnings
+	$(CARGO) clippy --locked -p pgml-javascript --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items -p pgml -p pgml-protocol \
 	    --features pgml-protocol/engine
 	$(BIN)/pytest -q tests/test_layout.py

@@ -65,7 +65,8 @@ def test_threads(client: pgml.OpenSourceAI, engine: Engine, verb: str) -> None:
 
 
 @pytest.mark.parametrize("verb", ["create", "stream"])
-async def test_tasks(client: pgml.OpenSourceAI, engine: Engine, verb: str) -> None:
+async def test_tasks(database_url: str, engine: Engine, verb: str, deadline: None) -> None:
+    client = pgml.OpenSourceAI(database_url, max_retries=0, max_connections=TASKS)
     call = Call(client, "async")
 
     async def ask(number: int) -> str:

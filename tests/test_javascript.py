@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("name", ["spec", "client"])
+@pytest.mark.parametrize("name", ["spec", "client", "docs"])
 def test_javascript(name: str, models: None, database_url: str) -> None:
     environment = {**os.environ, "DATABASE_URL": database_url}
     subprocess.run(

@@ -32,7 +32,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 def is_there(package: str) -> bool:
-    return find_spec(package.split(".")[0]) is not None
+    # A namespace such as opentelemetry is there without the part that is needed.
+    return find_spec(package.split(".")[0]) is not None and find_spec(package) is not None
 
 
 def test_the_page_has_these_sections() -> None:
@@ -81,7 +82,7 @@ def test_langsmith(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_opentelemetry(run: Any) -> None:
-    if is_there("opentelemetry"):
+    if is_there("opentelemetry.sdk"):
         from opentelemetry import trace
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import SimpleSpanProcessor

@@ -18,6 +18,13 @@ const notifier = new native.LoopNotifier(() => {
 });
 let newest = 0;
 
+/** Chunks that were there together come as one row, which has the choices of all. */
+function chunksOf(object) {
+  if (Array.isArray(object)) return object;
+  if (object.object !== "chat.completion.chunk" || object.choices.length < 2) return [object];
+  return object.choices.map((choice) => ({ ...object, choices: [choice] }));
+}
+
 class Request {
   /** `start` makes the native rows; `signal` is an AbortSignal that ends the request. */
   constructor(start, signal) {
@@ -48,8 +55,7 @@ class Request {
   _step(row) {
     if (typeof row === "string") {
       const object = JSON.parse(row);
-      if (!Array.isArray(object)) return { value: object, done: false };
-      this._objects = object;
+      this._objects = chunksOf(object);
       this._at = 0;
       return this._take();
     }

@@ -18,6 +18,14 @@ const piece = (content) =>
 const gone = [];
 const engine = http.createServer((request, response) => {
   request.resume();
+  if (request.url.startsWith("/burst")) {
+    // All at once, so that many chunks are one row of the database.
+    response.writeHead(200, { "Content-Type": "text/event-stream" });
+    const end = { ...CHUNK, choices: [{ index: 0, delta: {}, finish_reason: "stop" }] };
+    const events = Array.from({ length: 500 }, (_, index) => piece(`${index} `)).join("");
+    response.end(`${events}data: ${JSON.stringify(end)}\n\ndata: [DONE]\n\n`);
+    return;
+  }
   gone.push(once(response, "close"));
   response.writeHead(200, { "Content-Type": "text/event-stream" });
   response.write(piece("a"));
@@ -31,15 +39,28 @@ test.before(async () => {
   const url = `http://127.0.0.1:${engine.address().port}/v1`;
   await admin.query(`CREATE SERVER javascript FOREIGN DATA WRAPPER pgml OPTIONS (base_url '${url}')`);
   await admin.query("INSERT INTO pgml.models VALUES ('endless', 'javascript', 'm')");
+  const burst = url.replace("/v1", "/burst");
+  await admin.query(`CREATE SERVER javascript_burst FOREIGN DATA WRAPPER pgml OPTIONS (base_url '${burst}')`);
+  await admin.query("INSERT INTO pgml.models VALUES ('burst', 'javascript_burst', 'm')");
 });
 
 test.after(async () => {
-  await admin.query("DELETE FROM pgml.models WHERE server = 'javascript'");
-  await admin.query("DROP SERVER javascript CASCADE");
+  await admin.query("DELETE FROM pgml.models WHERE server LIKE 'javascript%'");
+  await admin.query("DROP SERVER javascript, javascript_burst CASCADE");
   await admin.end();
   client.close();
   engine.closeAllConnections();
   engine.close();
+});
+
+test("chunks that come together are chunks of their own", async () => {
+  const whole = Array.from({ length: 500 }, (_, index) => `${index} `).join("");
+  const request = { ...QUESTION, model: "burst" };
+  const chunks = [];
+  for await (const chunk of await client.chat_completions_create_stream_async(request)) chunks.push(chunk);
+  assert.strictEqual(chunks.length, 501);
+  assert(chunks.every((chunk) => chunk.choices.length === 1));
+  assert.strictEqual(chunks.map((chunk) => chunk.choices[0].delta.content ?? "").join(""), whole);
 });
 
 test("break ends the generation", async () => {

@@ -128,6 +128,9 @@ def _headers(given: Any) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise TypeError(f"extra_headers: must be a mapping, but is a {type(given).__name__}")
     headers = cast("Mapping[str, Any]", given)
+    for name in cast("Mapping[object, Any]", given):
+        if not isinstance(name, str):
+            raise TypeError(f"extra_headers: has a key that is not a str: {name!r}")
     # What names the calling program to an HTTP server has nobody to tell it to.
     headers = {
         name: value
