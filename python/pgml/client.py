@@ -151,7 +151,7 @@ class OpenSourceAI(_Base):
 
     @cached_property
     def beta(self) -> Beta:
-        """The openai package's ``client.beta``, of which there is ``chat``."""
+        """The openai package's ``client.beta``: its ``chat``."""
         return Beta(self._caller)
 
     @cached_property
@@ -221,7 +221,7 @@ class OpenSourceAI(_Base):
             APIConnectionError: The database or the engine cannot be reached, or was lost.
             APITimeoutError: It took longer than it may.
             InternalServerError: The database or the engine failed.
-            TypeError: A parameter holds something that is no JSON; the message says where.
+            TypeError: A parameter holds something that is not valid JSON; the message says where.
             ValueError: A text or number in it cannot be said in JSON; the message says where.
 
         """
@@ -316,7 +316,7 @@ class AsyncOpenSourceAI(_Base):
 
     @cached_property
     def beta(self) -> AsyncBeta:
-        """The openai package's ``client.beta``, of which there is ``chat``."""
+        """The openai package's ``client.beta``: its ``chat``."""
         return AsyncBeta(self._caller)
 
     @cached_property

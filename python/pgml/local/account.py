@@ -39,7 +39,7 @@ class Account:
     Args:
         uid: user id of the servers.
         gid: group id of the servers.
-        owner: login name of whoever owns the instance, and may therefore connect.
+        owner: login name of the owner of the instance, who may therefore connect.
         separate: the servers run under another account than the supervisor.
     """
 

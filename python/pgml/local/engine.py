@@ -20,7 +20,7 @@ from .process import die_with_parent
 
 # Slots answer at the same time, each with a context of its own, so that no conversation can take
 # another's. Four of 4096 tokens need 0.4 GB for the default model and 2 GB for one of 8 billion
-# parameters; whoever needs more runs a real engine and a foreign server for it.
+# parameters. For more, run an engine of your own and create a foreign server for it.
 _SLOTS = 4
 _CONTEXT = 4096
 # llama.cpp would keep up to 8 GB of past conversations in memory.

@@ -137,7 +137,7 @@ def load_registry(path: Path) -> list[Model]:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LocalInstanceError(
-            f"{path}, the list of added models, is damaged ({error}): mend it, or delete it and "
+            f"{path}, the list of added models, is damaged ({error}): repair it, or delete it and "
             "add the models again"
         ) from error
 
