@@ -184,20 +184,28 @@ def counts(completion: Any) -> dict[str, Any]:
 
 async def test_usage_tells_what_a_request_cost(call: Call, model: str) -> None:
     """The real model: its engine's process is one of this machine."""
-    resources = (await call.create(model, QUESTION, max_tokens=8)).usage.resources
+    resources = (
+        await call.create(model, QUESTION, max_tokens=8, extra_body={"resources": True})
+    ).usage.resources
     times = ["first_token_ms", "prompt_ms", "completion_ms", "total_ms", "engine_cpu_ms"]
     assert all(resources[name] > 0 for name in [*times, "tokens_per_second", "backend_cpu_ms"])
     assert resources["first_token_ms"] < resources["total_ms"]
     assert resources["prompt_ms"] < resources["total_ms"]
     assert resources["basis"] == "measured"
     assert (resources["queue_ms"], resources["energy_j"]) == (None, None)
-    declined = await call.create(model, QUESTION, max_tokens=1, extra_body={"resources": False})
-    assert "resources" not in declined.usage
+    unasked = await call.create(model, QUESTION, max_tokens=1)
+    assert "resources" not in unasked.usage
 
 
 async def test_an_engines_time_is_apportioned_to_its_requests(call: Call, model: str) -> None:
     asked = [
-        call.stream(model, QUESTION, max_tokens=n, stream_options={"include_usage": True})
+        call.stream(
+            model,
+            QUESTION,
+            max_tokens=n,
+            stream_options={"include_usage": True},
+            extra_body={"resources": True},
+        )
         for n in (40, 10)
     ]
     streams = [await stream for stream in asked]

@@ -17,7 +17,9 @@ import server as servers
 from engine import chunk, ending, head
 
 SOURCE = Path(__file__).parent / "fixtures" / "nvml.c"
-REQUEST = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}]})
+REQUEST = json.dumps(
+    {"model": "m", "resources": True, "messages": [{"role": "user", "content": "hi"}]}
+)
 ASK = "SELECT pgml.chat_completion(%s::json) #> '{usage,resources}'"
 
 

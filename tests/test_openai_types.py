@@ -231,16 +231,12 @@ SCRIPTS: dict[str, list[Step]] = {
 @pytest.mark.parametrize("script", SCRIPTS)
 async def test_what_engines_send(call: Call, engine: Engine, script: str) -> None:
     engine.expect(SCRIPTS[script])
-    # What it cost differs from one request to the other.
-    same = {"resources": False}
-    completion = await call.create("scripted", QUESTION, extra_body=same)
+    completion = await call.create("scripted", QUESTION)
     theirs = ChatCompletion.model_validate(completion, strict=True)
     assert theirs.model_dump(exclude_unset=True) == completion
 
     engine.expect(SCRIPTS[script])
-    stream = await call.stream(
-        "scripted", QUESTION, stream_options={"include_usage": True}, extra_body=same
-    )
+    stream = await call.stream("scripted", QUESTION, stream_options={"include_usage": True})
     chunks = await stream.rest()
     final = add_up(chunks)
     assert final.choices[0].finish_reason == theirs.choices[0].finish_reason

@@ -113,7 +113,6 @@ async def test_n_choices_are_streamed_side_by_side(call: Call, engine: Engine) -
         n=3,
         seed=5,
         stream_options={"include_usage": True},
-        extra_body={"resources": False},
     )
     # Whichever choice the engine finishes first comes first; those before it are only opened.
     chunks = [await stream.next() for _ in range(4)]
@@ -142,7 +141,6 @@ async def test_usage_comes_last_and_only_if_asked_for(call: Call, engine: Engine
         await call.stream("scripted", QUESTION, stream_options={"include_usage": True})
     ).rest()
     assert chunks[-1].choices == []
-    assert chunks[-1].usage.pop("resources")["total_ms"] > 0
     assert chunks[-1].usage == {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
     assert all(c.usage is None for c in chunks[:-1])
     engine.expect(answer("a", "b"))

@@ -1,7 +1,5 @@
 -- What the other tests use: the extension, an engine, its models, roles, and a few short words.
 CREATE EXTENSION pgml;
--- Figures that differ from run to run; resources.sql looks at them.
-ALTER DATABASE pgml_regression SET pgml.resources = off;
 SELECT extversion FROM pg_extension WHERE extname = 'pgml';
 \getenv port PGML_TEST_PORT
 \set base_url 'http://127.0.0.1:' :port '/v1'
