@@ -91,11 +91,12 @@ def test_the_namespace_keeps_no_client_alive(cls: Any) -> None:
 def test_settings_that_change_later_count(database_url: str, engine: Engine) -> None:
     client = pgml.OpenSourceAI(database_url, max_retries=0)
     completions = client.chat.completions
+    # The request that times out may reach the engine or not.
+    engine.always(answer("hi"))
     client.timeout = 1e-9
     with pytest.raises(pgml.APITimeoutError):
         completions.create(**ASKED)
     client.timeout = None
-    engine.expect(answer("hi"))
     completions.create(**ASKED)
 
 
